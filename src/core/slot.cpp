@@ -1,0 +1,151 @@
+#include "core/slot.hpp"
+
+#include <sched.h>
+
+namespace prompt_cache::core {
+
+namespace {
+
+// The lock's holder runs a dozen instructions; a waiter that still does not get through has found it preempted.
+void pause_or_yield(unsigned& spins) noexcept {
+    if (++spins % 64 == 0) {
+        sched_yield();
+        return;
+    }
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#endif
+}
+
+}  // namespace
+
+bool SlotHistory::push(Xid writer) noexcept {
+    if (writer != kFrozenXid)
+        for (unsigned i = 0; i < n; i++)
+            if (xid[i] == writer) return false;
+    if (n == kSlotIds) {
+        if (xid[kSlotIds - 1] > dropped_max_xid) dropped_max_xid = xid[kSlotIds - 1];
+    } else {
+        n++;
+    }
+    for (unsigned i = n - 1; i > 0; i--) xid[i] = xid[i - 1];
+    xid[0] = writer;
+    if (writer > max_xid) max_xid = writer;
+    gen++;
+    return true;
+}
+
+bool SlotHistory::hit(std::uint64_t entry_gen, const SnapshotView& snapshot) const noexcept {
+    const std::uint64_t d = gen - entry_gen;   // marks since the entry; wraps to a huge number for an older slot
+    if (d == 0) {
+        if (applies(Rule::kFastPathNewest)) {
+            if (max_xid < snapshot.xmin) return true;
+        } else {
+            bool remembered_complete = true;
+            for (unsigned i = 0; i < n; i++) remembered_complete &= xid[i] < snapshot.xmin;
+            if (remembered_complete) return true;
+        }
+    }
+    if (d > n) return false;
+    if (applies(Rule::kNewestRunning))
+        for (unsigned i = 0; i < d; i++)
+            if (snapshot.complete(xid[i])) return false;
+    if (applies(Rule::kOldestComplete))
+        for (unsigned i = static_cast<unsigned>(d); i < n; i++)
+            if (!snapshot.complete(xid[i])) return false;
+    return !applies(Rule::kDroppedBound) || dropped_max_xid < snapshot.xmin;
+}
+
+std::optional<std::uint64_t> SlotHistory::store_generation(const SnapshotView& snapshot) const noexcept {
+    if (!applies(Rule::kStoreCheck)) return gen;
+    unsigned k = 0;
+    while (k < n && !snapshot.complete(xid[k])) k++;
+    for (unsigned i = k; i < n; i++)
+        if (!snapshot.complete(xid[i])) return std::nullopt;
+    if (applies(Rule::kDroppedBound) && dropped_max_xid >= snapshot.xmin) return std::nullopt;
+    return gen - k;
+}
+
+bool SlotHistory::all_complete(const SnapshotView& snapshot) const noexcept {
+    if (max_xid < snapshot.xmin) return true;
+    for (unsigned i = 0; i < n; i++)
+        if (!snapshot.complete(xid[i])) return false;
+    return dropped_max_xid < snapshot.xmin;
+}
+
+std::uint32_t SlotShared::lock() noexcept {
+    unsigned spins = 0;
+    for (;;) {
+        std::uint32_t before = seq.load(std::memory_order_relaxed);
+        if ((before & 1) == 0 &&
+            seq.compare_exchange_weak(before, before + 1, std::memory_order_acquire, std::memory_order_relaxed)) {
+            // Keeps the stores of assign() behind the odd number: pairs with the acquire fence in read().
+            std::atomic_thread_fence(std::memory_order_release);
+            return before;
+        }
+        pause_or_yield(spins);
+    }
+}
+
+void SlotShared::unlock(std::uint32_t seq_before) noexcept {
+    seq.store(seq_before + 2, std::memory_order_release);
+}
+
+SlotHistory SlotShared::copy() const noexcept {
+    constexpr auto relaxed = std::memory_order_relaxed;
+    SlotHistory history;
+    history.gen = gen.load(relaxed);
+    history.max_xid = max_xid.load(relaxed);
+    history.dropped_max_xid = dropped_max_xid.load(relaxed);
+    history.n = n.load(relaxed);
+    for (unsigned i = 0; i < kSlotIds; i++) history.xid[i] = xid[i].load(relaxed);
+    return history;
+}
+
+void SlotShared::assign(const SlotHistory& history) noexcept {
+    constexpr auto relaxed = std::memory_order_relaxed;
+    gen.store(history.gen, relaxed);
+    max_xid.store(history.max_xid, relaxed);
+    dropped_max_xid.store(history.dropped_max_xid, relaxed);
+    n.store(history.n, relaxed);
+    for (unsigned i = 0; i < kSlotIds; i++) xid[i].store(history.xid[i], relaxed);
+}
+
+SlotHistory SlotShared::read() const noexcept {
+    unsigned spins = 0;
+    for (;;) {
+        const std::uint32_t before = seq.load(std::memory_order_acquire);
+        const SlotHistory history = copy();
+        std::atomic_thread_fence(std::memory_order_acquire);
+        if ((before & 1) == 0 && seq.load(std::memory_order_relaxed) == before) return history;
+        pause_or_yield(spins);
+    }
+}
+
+SlotHistory SlotShared::read_locked() noexcept {
+    const std::uint32_t before = lock();
+    const SlotHistory history = copy();
+    unlock(before);
+    return history;
+}
+
+void SlotShared::mark(Xid writer) noexcept {
+    const std::uint32_t before = lock();
+    SlotHistory history = copy();
+    if (!applies(Rule::kWholeMark)) {
+        // Negative control: the number first, the id only after the lock was free for a while.
+        gen.store(history.gen + 1, std::memory_order_relaxed);
+        unlock(before);
+        for (unsigned i = 0; i < 2000; i++) sched_yield();
+        const std::uint32_t again = lock();
+        history = copy();
+        if (history.push(writer)) history.gen--;
+        assign(history);
+        unlock(again);
+        return;
+    }
+    if (history.push(writer)) assign(history);
+    unlock(before);
+}
+
+}  // namespace prompt_cache::core
