@@ -1,0 +1,68 @@
+# prompt_cache: `make`, `make install` and `make installcheck` as in every PGXS extension;
+# `make demo`, `make check` and `make server` use a sandbox and a throw-away server (test/lib).
+
+top := $(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST))))
+harness := deps check check-versions demo server
+
+# The harness must start before PostgreSQL is installed, so it does without PGXS.
+ifneq ($(filter $(harness),$(MAKECMDGOALS)),)
+
+.PHONY: $(harness)
+deps: ; @test/deps check
+check: ; @test/run $(STAGES)
+check-versions: ; @test/versions
+demo: ; @PROMPTS='$(PROMPTS)' KEEP='$(KEEP)' test/demo/run
+server: ; @test/server start $(VARIANT)
+
+# `make TEST_BUILD=1 …` is the same build with the test switches, in a folder of its own.
+else ifeq ($(TEST_BUILD)$(top),1.)
+
+.PHONY: all install clean
+all install clean:
+	@mkdir -p build/test
+	$(MAKE) -C build/test -f ../../Makefile $@
+
+else
+
+EXTENSION   = prompt_cache
+MODULE_big  = prompt_cache
+PGFILEDESC  = "prompt_cache - a system-prompt cache whose hits are exact"
+DATA        = $(patsubst $(top)/%,%,$(wildcard $(top)/sql/prompt_cache--*.sql))
+OBJS        = $(patsubst $(top)/%.cpp,%.o,$(wildcard $(top)/src/*.cpp $(top)/src/*/*.cpp))
+
+# One topic a file; each runs in a database that has the extension.
+REGRESS      = $(filter-out prompt_cache--%,$(patsubst $(top)/sql/%.sql,%,$(wildcard $(top)/sql/*.sql)))
+REGRESS_OPTS = --load-extension=prompt_cache
+ENCODING     = UTF8
+NOLOCALE     = --no-locale
+
+PG_CONFIG ?= pg_config
+PGXS      := $(shell $(PG_CONFIG) --pgxs)
+
+# The server's headers come as system headers: -Wextra is for our own code.
+PG_CPPFLAGS = -I$(top)/src -isystem $(shell $(PG_CONFIG) --includedir-server)
+PG_CXXFLAGS = -std=c++20 -fno-exceptions -fno-rtti -fno-threadsafe-statics \
+              -fvisibility=hidden -fvisibility-inlines-hidden \
+              -Wall -Wextra -Wno-register -MMD -MP
+ifdef TEST_BUILD
+PG_CPPFLAGS += -DPROMPT_CACHE_TEST
+endif
+
+EXTRA_CLEAN = $(OBJS:.o=.d) build results regression.diffs regression.out
+
+# No bitcode: nothing here is worth inlining into a query, and PGXS drops PG_CXXFLAGS there.
+# PGXS links with $(CC), so libstdc++ is never linked; test/check_source finds what would need it.
+override with_llvm := no
+include $(PGXS)
+
+# Built elsewhere (make -C build/x -f ../../Makefile), only sources are looked up here: an object of
+# another build must not be found.
+VPATH :=
+vpath %.cpp $(top)
+vpath %.control $(top)
+
+$(OBJS): | $(sort $(dir $(OBJS)))
+$(sort $(dir $(OBJS))): ; @mkdir -p $@
+-include $(OBJS:.o=.d)
+
+endif
