@@ -17,7 +17,7 @@ void Eviction::init(EvictionShared& state, std::uint32_t namespace_id) noexcept 
     state.salt = namespace_id * 0x9e3779b9U;
 }
 
-void Eviction::touch(EvictionNodeShared& node) noexcept {
+void Eviction::touch(const EvictionShared&, EvictionNodeShared& node) noexcept {
     const std::uint8_t use = node.use.load(std::memory_order_relaxed);
     if (use < kMaxUse) node.use.store(static_cast<std::uint8_t>(use + 1), std::memory_order_relaxed);
 }

@@ -90,7 +90,7 @@ class Eviction {
     static void init(EvictionShared& state, std::uint32_t namespace_id) noexcept;
 
     // A hit.  Any time, under no lock of this file.
-    static void touch(EvictionNodeShared& node) noexcept;
+    static void touch(const EvictionShared& state, EvictionNodeShared& node) noexcept;
 
     // A new entry.  `key_hash` is the same for the same key of the namespace, well mixed in all bits.
     void admit(std::uint32_t index, std::uint64_t key_hash, std::uint32_t size) noexcept;
