@@ -61,7 +61,7 @@ VPATH :=
 vpath %.cpp $(top)
 vpath %.control $(top)
 
-$(OBJS): | $(sort $(dir $(OBJS)))
+$(OBJS): $(top)/Makefile | $(sort $(dir $(OBJS)))
 $(sort $(dir $(OBJS))): ; @mkdir -p $@
 -include $(OBJS:.o=.d)
 
