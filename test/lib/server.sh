@@ -58,6 +58,9 @@ new_work() {
     trap 'exit 130' INT TERM HUP
 }
 
+# Lets a later script take over the work folder of this one: it reads the file.
+remember_work() { declare -p work server_user pg_config bindir pkglibdir sharedir pgxs_test pg_major >"$1"; }
+
 clean_up() {
     local name
     if [ -n "$keep" ]; then return; fi

@@ -1,0 +1,90 @@
+# A chat database restored from a dump works at once: builder, triggers and application prompt came along.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use ChatDatabase;
+
+my $source = new_server('source');
+my $target = new_server('target');
+my $folder = PostgreSQL::Test::Utils::tempdir();
+
+# Each restores a dump of database "chat_$type" of the source into the target's database $database.
+my %ways = (
+    plain => sub {
+        my ($from, $database, $file) = @_;
+        $target->safe_psql('postgres', "CREATE DATABASE $database TEMPLATE template0");
+        $source->command_ok([ 'pg_dump', '-f', $file, $from ], "pg_dump of $from");
+        $target->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $database, '-f', $file ], "restored into $database");
+    },
+    # Over a database that has everything already, with other contents.
+    clean => sub {
+        my ($from, $database, $file) = @_;
+        load_chat($target, $database, $from =~ /uuid/ ? 'uuid' : 'bigint');
+        $target->safe_psql($database, q{UPDATE users SET system_prompt = 'of before'; SELECT count(prompt_cache.prompt_key(user_id::text)) FROM users;
+            SELECT prompt_cache.set_application_prompt('of before'); SELECT prompt_cache.flush()});
+        $source->command_ok([ 'pg_dump', '--clean', '--if-exists', '-f', $file, $from ], "pg_dump --clean of $from");
+        $target->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $database, '-f', $file ], "restored into $database");
+    },
+    jobs => sub {
+        my ($from, $database, $file) = @_;
+        $target->safe_psql('postgres', "CREATE DATABASE $database TEMPLATE template0");
+        $source->command_ok([ 'pg_dump', '-Fd', '-j4', '-f', $file, $from ], "pg_dump -j4 of $from");
+        $target->command_ok([ 'pg_restore', '-j4', '--exit-on-error', '-d', $database, $file ], "restored into $database");
+    },
+    # Triggers off while rows are loaded, and on again afterwards: which makes ALWAYS triggers ordinary ones.
+    data_only => sub {
+        my ($from, $database, $file) = @_;
+        my $type = $from =~ /uuid/ ? 'uuid' : 'bigint';
+        load_chat($target, $database, $type);
+        $target->safe_psql($database, q{SELECT count(prompt_cache.prompt_key(user_id::text)) FROM users; SELECT prompt_cache.flush();
+            TRUNCATE users, tenants});
+        $source->command_ok([ 'pg_dump', '-Fc', '--data-only', '-t', 'users', '-t', 'tenants', '-f', $file, $from ], "pg_dump --data-only of $from");
+        $target->command_ok([ 'pg_restore', '--disable-triggers', '--exit-on-error', '-d', $database, $file ], "restored into $database");
+        $target->safe_psql($database, 'SELECT prompt_cache.flush()');
+    });
+
+my @databases;
+for my $type (qw(bigint uuid))
+{
+    my $from = "chat_$type";
+    load_chat($source, $from, $type);
+    is(exact($source, $from), '60 of 60', "$from: all prompts are exact in the source");
+    $source->safe_psql($from, q{SELECT prompt_cache.flush(); UPDATE users SET system_prompt = system_prompt || '!'});
+
+    for my $way (sort keys %ways)
+    {
+        my $database = "${way}_$type";
+        push @databases, [ $database, $type ];
+        $ways{$way}->($from, $database, "$folder/$database");
+
+        my $again = answer($source, $from, 2, $type) =~ s/^\w+\|//r;
+        my $first = answer($target, $database, 2, $type) =~ s/^\w+\|//r;
+        is($first, $again, "$database: the restored prompt is the source's");
+        is(answer($target, $database, 2, $type), "memory|$again", "$database: asked twice, it is in memory");
+        is(exact($target, $database), '60 of 60', "$database: all prompts are exact");
+        is($target->safe_psql($database, q{
+            SELECT count(*) > 0, string_agg(DISTINCT tgenabled::text, '') FROM pg_trigger
+            WHERE NOT tgisinternal AND tgrelid IN ('users'::regclass, 'tenants'::regclass)}),
+            't|A', "$database: our triggers fire always");
+        $target->safe_psql($database, 'SELECT prompt_cache.flush()');
+    }
+}
+
+$target->restart;
+for my $each (@databases)
+{
+    my ($database, $type) = @$each;
+    is(source_of($target, $database, 2, $type), 'database', "$database: after flush and restart the table answers");
+    is(source_of($target, $database, 2, $type), 'memory', "$database: and then memory");
+    is(exact($target, $database), '60 of 60', "$database: all prompts are exact after the restart");
+    my $key = key($type, 2);
+    $target->safe_psql($database, "SET session_replication_role = replica; UPDATE users SET system_prompt = 'edited' WHERE user_id = '$key'");
+    like(answer($target, $database, 2, $type), qr/^built\|.*edited$/s, "$database: an edit is seen, also one of a replica session");
+}
+
+$source->stop;
+$target->stop;
+done_testing();

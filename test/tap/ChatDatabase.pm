@@ -1,0 +1,81 @@
+# A small chat database on a server of its own, and what a user's prompt must be, written as SQL of our own.
+package ChatDatabase;
+
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Exporter 'import';
+our @EXPORT = qw(new_server load_chat key answer source_of exact);
+
+# A started server; more lines for postgresql.conf, then arguments of PostgreSQL::Test::Cluster->new.
+sub new_server
+{
+    my ($name, $conf, %params) = @_;
+    my $node = PostgreSQL::Test::Cluster->new($name, %params);
+    $node->init(extra => [ '-E', 'UTF8', '--locale=C.UTF-8' ]);
+    $node->append_conf('postgresql.conf',
+        "shared_preload_libraries = 'prompt_cache'\nmax_prepared_transactions = 10\n" . ($conf // ''));
+    $node->start;
+    return $node;
+}
+
+# The text form of the n-th user's or tenant's key.
+sub key
+{
+    my ($type, $n) = @_;
+    return $type eq 'uuid' ? sprintf('00000000-0000-4000-8000-%012d', $n) : $n;
+}
+
+# Users 1 to 60 of tenants 1 to 5, with every mixture of missing, empty and present layers, attached.
+sub load_chat
+{
+    my ($node, $database, $type) = @_;
+    $type //= 'bigint';
+    my $make = $type eq 'uuid' ? "('00000000-0000-4000-8000-' || lpad((%s)::text, 12, '0'))::uuid" : '(%s)::bigint';
+    my ($user, $tenant) = map { sprintf $make, $_ } 'u', '1 + u % 5';
+    my $id = sprintf $make, 't';
+    $node->safe_psql('postgres', "CREATE DATABASE $database TEMPLATE template0");
+    $node->safe_psql($database, qq{
+        CREATE TABLE tenants (id $type PRIMARY KEY, name text, system_prompt text);
+        CREATE TABLE users (user_id $type PRIMARY KEY, tenant_id $type REFERENCES tenants, system_prompt text, last_login timestamptz);
+        INSERT INTO tenants SELECT $id, 'Tenant ' || t, CASE t WHEN 1 THEN NULL WHEN 2 THEN '' ELSE 'Rules of tenant ' || t || E'\\n“be kind” 🙂' END
+        FROM generate_series(1, 5) t;
+        INSERT INTO users SELECT $user, CASE WHEN u % 7 <> 0 THEN $tenant END,
+               CASE u % 4 WHEN 0 THEN NULL WHEN 3 THEN '' ELSE E'I am user ' || u || E'\\n— שלום' END
+        FROM generate_series(1, 60) u;
+        CREATE EXTENSION prompt_cache;
+        SELECT prompt_cache.attach();
+        SELECT prompt_cache.set_application_prompt('Application.');
+    });
+    return;
+}
+
+# "source|prompt" of the n-th user, asked in a connection of its own.
+sub answer
+{
+    my ($node, $database, $n, $type) = @_;
+    $type //= 'bigint';
+    my $call = $type eq 'bigint' ? "get_or_build($n)" : "get_or_build_key('" . key($type, $n) . "')";
+    return $node->safe_psql($database, "SELECT source, prompt FROM prompt_cache.$call");
+}
+
+sub source_of
+{
+    my ($source) = split /\|/, answer(@_), 2;
+    return $source;
+}
+
+# "exact of all": how many users' prompts, of how many, are what the tables say.
+sub exact
+{
+    my ($node, $database) = @_;
+    return $node->safe_psql($database, q{
+        SELECT count(*) FILTER (WHERE prompt_cache.prompt_key(u.user_id::text) = 'Application.'
+            || CASE WHEN t.system_prompt <> '' THEN E'\n\n--- Tenant Guidelines ---\n' || t.system_prompt ELSE '' END
+            || CASE WHEN u.system_prompt <> '' THEN E'\n\n--- User Preferences ---\n' || u.system_prompt ELSE '' END)
+            || ' of ' || count(*)
+        FROM users u LEFT JOIN tenants t ON t.id = u.tenant_id});
+}
+
+1;
