@@ -13,6 +13,8 @@ check: ; @test/run $(STAGES)
 check-versions: ; @test/versions
 demo: ; @PROMPTS='$(PROMPTS)' KEEP='$(KEEP)' test/demo/run
 server: ; @test/server start $(VARIANT)
+# `make clean check`
+$(filter-out $(harness),$(MAKECMDGOALS)): ; @$(MAKE) --no-print-directory $@
 
 # `make TEST_BUILD=1 …` is the same build with the test switches, in a folder of its own.
 else ifeq ($(TEST_BUILD)$(top),1.)

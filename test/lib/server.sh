@@ -90,7 +90,7 @@ build_variant() {
     local folder=$here/build/pg$pg_major-$1
     mkdir -p "$folder"
     make --no-print-directory -C "$folder" -f ../../Makefile -j"$(nproc)" PG_CONFIG="$pg_config" \
-        $(if [ "$1" = test ]; then echo TEST_BUILD=1; fi) "${@:2}"
+        TEST_BUILD="$(if [ "$1" = test ]; then echo 1; fi)" "${@:2}"
 }
 
 sandbox() {
