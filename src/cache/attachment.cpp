@@ -1,0 +1,160 @@
+#include "cache/attachment.hpp"
+
+#include "cache/memory.hpp"
+#include "cache/slots.hpp"
+#include "pg/as_owner.hpp"
+#include "pg/catalog.hpp"
+#include "pg/query.hpp"
+
+namespace prompt_cache {
+
+namespace {
+
+// Columns of prompt_cache._attachment().
+enum Column {
+    kUserKeyType = 1,
+    kTenantKeyType,
+    kOwners,
+    kQueries,
+    kProblem = kQueries + 1,
+    kSound,
+    kDurable,
+    kSources,
+};
+
+Attachment attachment_local;
+MemoryContext context_local = nullptr;
+Oid database_local = InvalidOid;
+
+KeyType key_type(std::optional<std::string_view> name) {
+    if (!name) return KeyType::kNone;
+    if (*name == "bigint") return KeyType::kInteger;
+    if (*name == "uuid") return KeyType::kUuid;
+    return KeyType::kText;
+}
+
+void append_array_texts(StringInfo flat, Datum array, std::uint32_t* lengths) {
+    Datum* texts = nullptr;
+    bool* nulls = nullptr;
+    int count = 0;
+    deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls, &count);
+    for (int i = 0; i < count && i < static_cast<int>(core::kLayers); i++) {
+        if (nulls[i]) continue;
+        const std::string_view query = view_of(DatumGetTextPP(texts[i]));
+        lengths[i] = static_cast<std::uint32_t>(query.size());
+        appendBinaryStringInfo(flat, query.data(), static_cast<int>(query.size()));
+    }
+}
+
+std::uint32_t append_oids(StringInfo flat, Datum array, Oid* into, std::uint32_t most) {
+    Datum* oids = nullptr;
+    int count = 0;
+    deconstruct_array(DatumGetArrayTypeP(array), OIDOID, sizeof(Oid), true, TYPALIGN_INT, &oids, nullptr, &count);
+    for (int i = 0; i < count; i++) {
+        const Oid oid = DatumGetObjectId(oids[i]);
+        if (flat)
+            appendBinaryStringInfo(flat, reinterpret_cast<const char*>(&oid), sizeof(oid));
+        else if (static_cast<std::uint32_t>(i) < most)
+            into[i] = oid;
+    }
+    return static_cast<std::uint32_t>(count);
+}
+
+// Asks the catalogs. The result is flat, in `context`.
+std::string_view read_flat(MemoryContext context) {
+    static Query query("SELECT * FROM prompt_cache._attachment()");
+
+    AttachmentHeader header{};
+    StringInfoData flat;
+    const AsOwnerLocal before = begin_as_owner(owner_of_own_relation("attachment"));
+    spi_connect();
+    initStringInfo(&flat);
+    appendBinaryStringInfo(&flat, reinterpret_cast<const char*>(&header), sizeof(header));
+    if (query.run(nullptr, nullptr, true, 1) == 1) {
+        header.attached = true;
+        header.user_key = key_type(result_text(0, kUserKeyType));
+        header.tenant_key = key_type(result_text(0, kTenantKeyType));
+        append_oids(nullptr, *result_datum(0, kOwners), header.owner, core::kLayers);
+        append_array_texts(&flat, *result_datum(0, kQueries), header.query_length);
+        const std::string_view problem = result_text(0, kProblem).value_or("");
+        header.problem_length = static_cast<std::uint32_t>(problem.size());
+        appendBinaryStringInfo(&flat, problem.data(), static_cast<int>(problem.size()));
+        header.sound = DatumGetBool(*result_datum(0, kSound));
+        header.durable = DatumGetBool(*result_datum(0, kDurable));
+        header.source_count = append_oids(&flat, *result_datum(0, kSources), nullptr, 0);
+    }
+    memcpy(flat.data, &header, sizeof(header));
+    const std::string_view copy = copy_into(context, {flat.data, static_cast<std::size_t>(flat.len)});
+    SPI_finish();
+    end_as_owner(before);
+    return copy;
+}
+
+bool adopt_shared_copy(const core::SnapshotView& view, const core::SlotHistory& star) {
+    const EntryKey key(EntryKind::kAttachment, {});
+    FoundEntry found;
+    if (!memory::find(key, found) || !star.hit(found.tags[0].gen, view)) return false;
+    char* flat = static_cast<char*>(palloc(found.header.value_length));
+    const bool whole = memory::read_value(found, flat) && memory::still_there(found);
+    if (whole) {
+        attachment_local.adopt({flat, found.header.value_length});
+        attachment_local.gen = found.tags[0].gen;
+    }
+    pfree(flat);
+    return whole;
+}
+
+}  // namespace
+
+void Attachment::adopt(std::string_view flat) {
+    if (!context_local)
+        context_local = AllocSetContextCreate(TopMemoryContext, "prompt_cache attachment", ALLOCSET_SMALL_SIZES);
+    gen.reset();
+    if (flat == flat_) return;
+    MemoryContextReset(context_local);
+    flat_ = {};
+    header_ = {};
+    version++;
+
+    flat_ = copy_into(context_local, flat);
+    memcpy(&header_, flat_.data(), sizeof(header_));
+    std::size_t at = sizeof(header_);
+    const auto take = [&](std::uint32_t length) {
+        const std::string_view bytes = copy_into(context_local, {flat_.data() + at, length});   // ends in NUL, aligned
+        at += length;
+        return bytes.data();
+    };
+    for (unsigned layer = 0; layer < core::kLayers; layer++) query_[layer] = take(header_.query_length[layer]);
+    problem_ = take(header_.problem_length);
+    sources_ = reinterpret_cast<const Oid*>(take(header_.source_count * sizeof(Oid)));
+}
+
+void Attachment::require_usable() const {
+    if (!attached())
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("no chat schema is attached to prompt_cache in this database"),
+                        errhint("Call prompt_cache.attach() once, naming the users and tenants tables.")));
+    if (problem_[0] != '\0')
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("the attachment of prompt_cache no longer fits the tables: %s", problem_),
+                        errhint("Call prompt_cache.attach() again.")));
+}
+
+const Attachment& attachment_under(const core::SnapshotView& view, const core::SlotHistory* star) {
+    Attachment& local = attachment_local;
+    if (database_local != MyDatabaseId) local.gen.reset();
+    database_local = MyDatabaseId;
+    if (star && local.gen && star->hit(*local.gen, view)) return local;
+    if (star && adopt_shared_copy(view, *star)) return local;
+
+    const std::string_view flat = read_flat(CurrentMemoryContext);
+    local.adopt(flat);
+    if (star) local.gen = slot_of(Tag(TagKind::kAll)).read_locked().store_generation(view);
+    if (local.gen) {
+        TagReference tag{*local.gen, slot_number(MyDatabaseId, Tag(TagKind::kAll)), 0};
+        memory::store(EntryKey(EntryKind::kAttachment, {}), {.flags = 0, .pointer = {}, .value = local.flat(), .tags = {&tag, 1}});
+    }
+    return local;
+}
+
+}  // namespace prompt_cache

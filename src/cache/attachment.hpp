@@ -1,0 +1,67 @@
+// How the chat schema is wired: read from the table `attachment` and the catalogs under the caller's snapshot, and
+// remembered as long as nothing in this database was marked `*` (DDL on a source, attach, detach).
+//
+// It is an entry like any other, judged by the slot of `*`: a backend keeps one copy of its own, and shared memory
+// keeps one that saves a new connection the catalog queries. Part of it is whether all our triggers stand on every
+// source, partitions included, ENABLE ALWAYS. Without them a change could go unnoticed, so nothing is stored then.
+#pragma once
+
+#include "core/composition.hpp"
+#include "core/slot.hpp"
+#include "pg/postgres.hpp"
+
+namespace prompt_cache {
+
+enum class KeyType : std::uint32_t { kNone, kInteger, kUuid, kText };
+
+// Flat, so that it can be a value in shared memory; followed by the texts and the source relations.
+struct AttachmentHeader {
+    KeyType user_key;
+    KeyType tenant_key;
+    Oid owner[core::kLayers];
+    std::uint32_t query_length[core::kLayers];
+    std::uint32_t problem_length;
+    std::uint32_t source_count;
+    bool sound;      // every trigger stands
+    bool durable;    // no source is unlogged
+    bool attached;
+    bool spare;
+};
+
+class Attachment {
+  public:
+    bool attached() const { return header_.attached; }
+    bool sound() const { return header_.sound; }
+    bool durable() const { return header_.durable; }
+    KeyType user_key() const { return header_.user_key; }
+    KeyType tenant_key() const { return header_.tenant_key; }
+    Oid owner(unsigned layer) const { return header_.owner[layer]; }
+    // Empty: the layer does not exist.
+    const char* query(unsigned layer) const { return query_[layer]; }
+    std::span<const Oid> sources() const { return {sources_, header_.source_count}; }
+
+    // The generation of `*` up to which this holds; nothing if it holds for one lookup only.
+    std::optional<std::uint64_t> gen;
+
+    // Counts how often the wiring has changed in this backend: prepared plans belong to one value of it.
+    std::uint64_t version = 0;
+
+    // ERROR with a hint where nothing is attached, or where it no longer fits the tables.
+    void require_usable() const;
+
+    void adopt(std::string_view flat);   // parses and keeps a copy
+    std::string_view flat() const { return flat_; }
+
+  private:
+    AttachmentHeader header_{};
+    std::string_view flat_;
+    const char* query_[core::kLayers] = {"", "", ""};
+    const char* problem_ = "";
+    const Oid* sources_ = nullptr;
+};
+
+// The wiring under the active snapshot. `star` is the slot of `*`, null where the cache may not be used: then it is
+// read anew. The reference holds until the next call.
+const Attachment& attachment_under(const core::SnapshotView& view, const core::SlotHistory* star);
+
+}  // namespace prompt_cache

@@ -1,0 +1,102 @@
+#include "cache/builder.hpp"
+
+#include "pg/as_owner.hpp"
+#include "pg/query.hpp"
+
+namespace prompt_cache {
+
+namespace {
+
+// Plans of this backend; they belong to one version of the wiring and run as one owner each.
+struct PlansLocal {
+    std::uint64_t version = 0;
+    SPIPlanPtr plan[core::kLayers] = {};
+} plans_local;
+
+Oid type_of(KeyType type) {
+    switch (type) {
+        case KeyType::kInteger: return INT8OID;
+        case KeyType::kUuid: return UUIDOID;
+        default: return TEXTOID;
+    }
+}
+
+std::int64_t parse_integer(std::string_view text) {
+    return DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(pnstrdup(text.data(), text.size()))));
+}
+
+Datum parse_uuid(std::string_view text) {
+    return DirectFunctionCall1(uuid_in, CStringGetDatum(pnstrdup(text.data(), text.size())));
+}
+
+Datum key_datum(KeyType type, std::string_view key) {
+    switch (type) {
+        case KeyType::kInteger: return Int64GetDatum(parse_integer(key));
+        case KeyType::kUuid: return parse_uuid(key);
+        default: return PointerGetDatum(make_text(key));
+    }
+}
+
+std::string_view print_integer(std::int64_t number, KeyBuffer& buffer) {
+    return {buffer.bytes, static_cast<std::size_t>(pg_lltoa(number, buffer.bytes))};
+}
+
+void forget_plans_of(std::uint64_t version) {
+    if (plans_local.version == version) return;
+    for (SPIPlanPtr& plan : plans_local.plan) {
+        if (plan) SPI_freeplan(plan);
+        plan = nullptr;
+    }
+    plans_local.version = version;
+}
+
+}  // namespace
+
+std::string_view canonical_key(KeyType type, const KeyInput& input, KeyBuffer& buffer) {
+    if (type == KeyType::kInteger)
+        return print_integer(input.number ? *input.number : parse_integer(input.text), buffer);
+    if (input.number && type != KeyType::kText)
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("the attached keys are of type uuid, not integer"),
+                        errhint("Call the function whose name ends in _key with the key as text.")));
+    if (input.number) return print_integer(*input.number, buffer);
+    if (type == KeyType::kText) return input.text;
+    char* printed = DatumGetCString(DirectFunctionCall1(uuid_out, parse_uuid(input.text)));
+    const std::size_t length = std::min(strlen(printed), sizeof(buffer.bytes));
+    memcpy(buffer.bytes, printed, length);
+    pfree(printed);
+    return {buffer.bytes, length};
+}
+
+LayerLocal build_layer(const Attachment& attachment, core::LayerIndex layer, std::string_view key) {
+    LayerLocal built;
+    if (attachment.query(layer)[0] == '\0') return built;
+    MemoryContext context = CurrentMemoryContext;
+    const KeyType type = layer == core::kUserLayer ? attachment.user_key() : attachment.tenant_key();
+
+    const AsOwnerLocal before = begin_as_owner(attachment.owner(layer));
+    spi_connect();
+    forget_plans_of(attachment.version);
+    SPIPlanPtr& plan = plans_local.plan[layer];
+    if (!plan) {
+        Oid argument = type_of(type);
+        const bool has_key = layer != core::kApplicationLayer;
+        SPIPlanPtr prepared = SPI_prepare(attachment.query(layer), has_key ? 1 : 0, &argument);
+        if (!prepared || SPI_keepplan(prepared) != 0)
+            elog(ERROR, "prompt_cache: cannot prepare the builder: %s", SPI_result_code_string(SPI_result));
+        plan = prepared;
+    }
+    Datum value = layer == core::kApplicationLayer ? static_cast<Datum>(0) : key_datum(type, key);
+    const int result = SPI_execute_plan(plan, &value, nullptr, true, 1);
+    if (result != SPI_OK_SELECT) elog(ERROR, "prompt_cache: builder failed: %s", SPI_result_code_string(result));
+    if (SPI_processed > 0) {
+        built.found = true;
+        if (const auto text = result_text(0, 1)) built.text = copy_into(context, *text);
+        if (SPI_tuptable->tupdesc->natts > 1)
+            if (const auto pointer = result_text(0, 2)) built.pointer = copy_into(context, *pointer);
+    }
+    SPI_finish();
+    end_as_owner(before);
+    return built;
+}
+
+}  // namespace prompt_cache

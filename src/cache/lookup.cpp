@@ -1,0 +1,192 @@
+// The way of a lookup, top to bottom: open (which tiers may serve this snapshot?), hit (all three layers from memory,
+// one copy), else collect (layer by layer: memory, table, build and store).
+#include "cache/lookup.hpp"
+
+#include "cache/layer.hpp"
+#include "cache/memory.hpp"
+#include "cache/writer.hpp"
+#include "core/composition.hpp"
+#include "pg/settings.hpp"
+
+namespace prompt_cache {
+
+namespace {
+
+void say_once_that_nothing_is_cached() {
+    static bool said = false;
+    if (said) return;
+    said = true;
+    ereport(NOTICE, (errmsg("prompt_cache is not preloaded: every prompt is built"),
+                     errhint("Add prompt_cache to shared_preload_libraries and restart the server.")));
+}
+
+// All layers in memory and valid: one allocation, one copy. Nothing if any is not, or changed under the copy.
+text* hit(const LookupContext& context, std::string_view user_key, bool& absent) noexcept {
+    FoundEntry found[core::kLayers];
+    FoundEntry& user = found[core::kUserLayer];
+    if (!find_valid(context, EntryKind::kUser, user_key, user)) return nullptr;
+    std::array<std::size_t, core::kLayers> lengths{};
+    bool used[core::kLayers] = {false, false, true};
+    absent = !user.has(kFound);
+    if (!absent) {
+        if (user.has(kHasPointer)) {
+            char tenant_key[kMaxKeyLength];
+            if (!memory::read_pointer(user, tenant_key) || !memory::still_there(user)) return nullptr;
+            if (!find_valid(context, EntryKind::kTenant, {tenant_key, user.header.pointer_length},
+                            found[core::kTenantLayer]))
+                return nullptr;
+            used[core::kTenantLayer] = true;
+        }
+        if (!find_valid(context, EntryKind::kApplication, {}, found[core::kApplicationLayer])) return nullptr;
+        used[core::kApplicationLayer] = true;
+        for (unsigned layer = 0; layer < core::kLayers; layer++)
+            if (used[layer]) lengths[layer] = found[layer].header.value_length;
+    }
+
+    const core::Composition composition(lengths);
+    text* prompt = static_cast<text*>(
+        palloc_extended(VARHDRSZ + composition.size(), MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM));
+    if (!prompt) return nullptr;
+    SET_VARSIZE(prompt, VARHDRSZ + composition.size());
+    composition.write_frame(VARDATA(prompt));
+    bool whole = true;
+    for (unsigned layer = 0; layer < core::kLayers; layer++) {
+        if (!used[layer]) continue;
+        if (lengths[layer] > 0)
+            whole = whole && memory::read_value(found[layer], VARDATA(prompt) + composition.offset(layer));
+        whole = whole && memory::still_there(found[layer]);
+    }
+    if (!whole) {
+        pfree(prompt);
+        return nullptr;
+    }
+    for (unsigned layer = 0; layer < core::kLayers; layer++)
+        if (used[layer]) memory::count_use(found[layer]);
+    return prompt;
+}
+
+void count_call(const LookupContext& context, Source source, bool bypassed) noexcept {
+    if (!shared) return;
+    using core::Counter;
+    Counter counter = Counter::kHitsMemory;
+    if (bypassed || context.bypass != Bypass::kNone)
+        counter = Counter::kBypasses;
+    else if (source == Source::kBuilt)
+        counter = Counter::kBuiltCalls;
+    else if (source == Source::kDatabase)
+        counter = Counter::kHitsDatabase;
+    else if (source == Source::kRedis)
+        counter = Counter::kHitsRedis;
+    shared.control->statistics.add(backend_number(), core::kPromptNamespace, counter);
+}
+
+void log_lookup(std::string_view key, Source source, std::int64_t began) {
+    ereport(LOG, (errmsg("prompt_cache: %s of %.*s in %lld us", name_of(source), static_cast<int>(key.size()),
+                         key.data(), static_cast<long long>(GetCurrentTimestamp() - began)),
+                  errhidestmt(true)));
+}
+
+}  // namespace
+
+const char* name_of(Source source) noexcept {
+    switch (source) {
+        case Source::kMemory: return "memory";
+        case Source::kRedis: return "redis";
+        case Source::kDatabase: return "database";
+        case Source::kBuilt: return "built";
+    }
+    return "";
+}
+
+LookupContext open_lookup() {
+    LookupContext context;
+    context.snapshot = caller_snapshot();
+    if (!context.snapshot) {
+        PushActiveSnapshot(GetTransactionSnapshot());
+        context.snapshot = GetActiveSnapshot();
+        context.pushed = true;
+        context.bypass = Bypass::kNoSnapshot;
+    }
+    context.view = view_of(context.snapshot);
+    if (context.bypass == Bypass::kNone) context.bypass = why_bypass(context.snapshot, context.view);
+    if (context.bypass == Bypass::kNone && everything_is_dirty()) context.bypass = Bypass::kOwnDdl;
+
+    if (context.bypass == Bypass::kNone) context.star = slot_of(Tag(TagKind::kAll)).read();
+    context.attachment = &attachment_under(context.view, context.bypass == Bypass::kNone ? &context.star : nullptr);
+    if (context.bypass == Bypass::kNone && own_ddl_concerns(context.attachment->sources())) {
+        context.bypass = Bypass::kOwnDdl;
+        context.attachment = &attachment_under(context.view, nullptr);
+    }
+    if (context.bypass == Bypass::kNotPreloaded) say_once_that_nothing_is_cached();
+    context.attachment->require_usable();
+
+    const bool in_recovery = context.bypass == Bypass::kRecovery;
+    context.use_memory = context.bypass == Bypass::kNone && settings::memory && context.attachment->gen;
+    context.use_database = settings::database && (context.bypass == Bypass::kNone || in_recovery) &&
+                           context.attachment->sound() && context.attachment->durable() &&
+                           (in_recovery || context.star.all_complete(context.view));
+    return context;
+}
+
+void close_lookup(LookupContext& context) {
+    if (context.pushed) PopActiveSnapshot();
+}
+
+PromptAnswer get_or_build(const KeyInput& input) {
+    const TimestampTz began = settings::log_lookups ? GetCurrentTimestamp() : 0;
+    LookupContext context = open_lookup();
+    KeyBuffer buffer;
+    const std::string_view key = canonical_key(context.attachment->user_key(), input, buffer);
+
+    PromptAnswer answer;
+    bool absent = false;
+    bool bypassed = false;
+    if (context.use_memory) answer.prompt = hit(context, key, absent);
+    if (!answer.prompt) {
+        const LayersLocal layers = collect_layers(context, key);
+        answer.source = layers.source;
+        bypassed = layers.bypassed;
+        absent = !layers.layer[core::kUserLayer].found;
+        if (!absent) answer.prompt = compose(layers);
+    }
+    if (absent) answer.prompt = nullptr;
+    count_call(context, answer.source, bypassed);
+    if (settings::log_lookups) log_lookup(key, answer.source, began);
+    close_lookup(context);
+    return answer;
+}
+
+text* build_prompt(const KeyInput& input) {
+    LookupContext context = open_lookup();
+    KeyBuffer buffer;
+    const std::string_view key = canonical_key(context.attachment->user_key(), input, buffer);
+    LayersLocal layers;
+    LayerLocal& user = layers.layer[core::kUserLayer];
+    user = build_layer(*context.attachment, core::kUserLayer, key);
+    if (user.found) {
+        if (user.pointer)
+            layers.layer[core::kTenantLayer] = build_layer(*context.attachment, core::kTenantLayer, *user.pointer);
+        layers.layer[core::kApplicationLayer] = build_layer(*context.attachment, core::kApplicationLayer, {});
+    }
+    text* prompt = user.found ? compose(layers) : nullptr;
+    close_lookup(context);
+    return prompt;
+}
+
+core::Composition LayersLocal::composition() const noexcept {
+    return core::Composition({layer[core::kApplicationLayer].text.size(), layer[core::kTenantLayer].text.size(),
+                              layer[core::kUserLayer].text.size()});
+}
+
+text* compose(const LayersLocal& layers) {
+    const core::Composition composition = layers.composition();
+    text* prompt = static_cast<text*>(palloc(VARHDRSZ + composition.size()));
+    SET_VARSIZE(prompt, VARHDRSZ + composition.size());
+    composition.write_frame(VARDATA(prompt));
+    for (unsigned layer = 0; layer < core::kLayers; layer++)
+        memcpy(VARDATA(prompt) + composition.offset(layer), layers.layer[layer].text.data(),
+               layers.layer[layer].text.size());
+    return prompt;
+}
+
+}  // namespace prompt_cache

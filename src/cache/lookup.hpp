@@ -1,0 +1,55 @@
+// A lookup of a prompt: three layers judged under one snapshot and joined.
+#pragma once
+
+#include "cache/attachment.hpp"
+#include "cache/builder.hpp"
+#include "cache/slots.hpp"
+#include "cache/transaction.hpp"
+#include "pg/postgres.hpp"
+#include "tier/durable.hpp"
+
+namespace prompt_cache {
+
+enum class Source { kMemory, kRedis, kDatabase, kBuilt };   // in order of worth: the worst of the layers counts
+const char* name_of(Source source) noexcept;
+
+struct PromptAnswer {
+    text* prompt = nullptr;   // null: there is no such user
+    Source source = Source::kMemory;
+};
+
+// What one lookup works with; lives as long as the call.
+struct LookupContext {
+    Snapshot snapshot = nullptr;
+    core::SnapshotView view;
+    Bypass bypass = Bypass::kNone;
+    core::SlotHistory star;                  // the slot of `*`, if there is shared memory
+    const Attachment* attachment = nullptr;
+    bool use_memory = false;                 // hit and store
+    bool use_database = false;
+    bool pushed = false;                     // the snapshot is ours to pop
+};
+
+// Opens a lookup under the caller's snapshot, finds the wiring that holds under it and decides which tiers may be
+// used. ERROR 55000 where nothing is attached. Ends with close_lookup(); after an error the server pops the snapshot.
+LookupContext open_lookup();
+void close_lookup(LookupContext& context);
+
+// The exact prompt of a user, from the nearest tier that can prove it.
+PromptAnswer get_or_build(const KeyInput& input);
+
+// Always builds; no tier is touched.
+text* build_prompt(const KeyInput& input);
+
+// The three layers of a user with the worst source among them.
+struct LayersLocal {
+    LayerLocal layer[core::kLayers];
+    Source source = Source::kMemory;
+    bool bypassed = false;
+    core::Composition composition() const noexcept;
+};
+
+LayersLocal collect_layers(LookupContext& context, std::string_view user_key);
+text* compose(const LayersLocal& layers);
+
+}  // namespace prompt_cache

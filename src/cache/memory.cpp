@@ -1,0 +1,208 @@
+#include "cache/memory.hpp"
+
+#include <ctime>
+
+#include "cache/memory_internal.hpp"
+#include "cache/slots.hpp"
+#include "pg/settings.hpp"
+
+namespace prompt_cache {
+
+EntryKey::EntryKey(EntryKind entry_kind, std::string_view key_text) noexcept
+    : kind(entry_kind),
+      text(key_text),
+      hash(hash_combine64(hash_bytes_extended(reinterpret_cast<const unsigned char*>(key_text.data()),
+                                              static_cast<int>(key_text.size()), static_cast<std::uint64_t>(kind)),
+                          MyDatabaseId)) {}
+
+namespace memory {
+
+namespace {
+
+constexpr int kReaderTries = 8;
+constexpr int kMaxChain = 1024;   // a chain this long is one being changed under the reader
+
+// Fills `found` with the header and tags of the entry at `unit`, if it has `key`. Everything may be torn.
+bool matches(const core::Arena& arena, std::uint32_t unit, const EntryKey& key, FoundEntry& found) noexcept {
+    const EntryShared& header = found.header;
+    if (header.hash != key.hash || header.database != MyDatabaseId || header.kind != key.kind ||
+        header.key_length != key.text.size() || header.tag_count > kMaxTags)
+        return false;
+    const std::size_t tags_size = header.tag_count * sizeof(TagReference);
+    char text[kMaxKeyLength];
+    found.unit = unit;
+    return arena.read(unit, sizeof(EntryShared), found.tags, tags_size) &&
+           arena.read(unit, sizeof(EntryShared) + tags_size, text, key.text.size()) &&
+           memcmp(text, key.text.data(), key.text.size()) == 0;
+}
+
+}  // namespace
+
+std::int64_t now() noexcept {
+    timespec time;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+    return static_cast<std::int64_t>(time.tv_sec) * 1000000 + time.tv_nsec / 1000;
+}
+
+bool find(const EntryKey& key, FoundEntry& found) noexcept {
+    if (key.text.size() > kMaxKeyLength) return false;
+    const core::Arena arena = arena_view();
+    found.bucket = &bucket_of(key.hash);
+    for (int tries = 0; tries < kReaderTries; tries++) {
+        found.seq = found.bucket->seq.load(std::memory_order_acquire);
+        if (found.seq & 1) continue;
+        bool matched = false;
+        std::uint32_t unit = found.bucket->head.load(std::memory_order_relaxed);
+        for (int steps = 0; unit != 0 && steps < kMaxChain; steps++) {
+            if (!arena.read(unit, 0, &found.header, sizeof(EntryShared))) break;
+            if ((matched = matches(arena, unit, key, found))) break;
+            unit = found.header.next;
+        }
+        if (still_there(found)) return matched;
+    }
+    return false;
+}
+
+bool read_pointer(const FoundEntry& found, char* to) noexcept {
+    return arena_view().read(found.unit, found.pointer_offset(), to, found.header.pointer_length);
+}
+
+bool read_value(const FoundEntry& found, char* to) noexcept {
+    return arena_view().read(found.unit, found.value_offset(), to, found.header.value_length);
+}
+
+bool still_there(const FoundEntry& found) noexcept {
+    std::atomic_thread_fence(std::memory_order_acquire);   // pairs with the release fence in BucketChange
+    return found.bucket->seq.load(std::memory_order_relaxed) == found.seq;
+}
+
+void count_use(const FoundEntry& found) noexcept {
+    (void)found; /*INTERIM*/
+}
+
+namespace {
+
+// An entry that no new snapshot will hit: too old, or one of its tags was marked since.
+bool is_dead(void*, std::uint32_t unit) noexcept {
+    const EntryShared& entry = entry_at(unit);
+    if (entry.expires <= now()) return true;
+    const TagReference* tags = tags_of(entry);
+    for (unsigned i = 0; i < entry.tag_count; i++)
+        if (shared.slots[tags[i].slot].gen.load(std::memory_order_relaxed) != tags[i].gen) return true;
+    return false;
+}
+
+// Under `space`. Makes room by eviction; at most as many victims as even the smallest entries would need.
+std::uint32_t allocate(std::size_t bytes) noexcept {
+    core::Arena arena = arena_view();
+    core::Eviction eviction = eviction_view();
+    std::uint64_t evictions = 0;
+    const std::uint64_t most = 64 + bytes / (core::Arena::kMinBlockUnits * core::Arena::kUnitBytes);
+    std::uint32_t unit = 0;
+    while ((unit = arena.allocate(bytes)) == 0 && evictions < most) {
+        const std::uint32_t victim = eviction.victim(is_dead, nullptr);
+        if (victim == core::kNoNode) break;
+        unlink_from_bucket(victim);
+        eviction.evict(victim);
+        arena.release(victim);
+        evictions++;
+    }
+    if (evictions > 0) count(core::Counter::kEvictions, evictions);
+    return unit;
+}
+
+// Nobody can reach the entry yet.
+void fill(std::uint32_t unit, const EntryKey& key, const NewEntry& entry) noexcept {
+    const core::Arena arena = arena_view();
+    EntryShared header{};
+    header.database = MyDatabaseId;
+    header.hash = key.hash;
+    header.created = now();
+    header.expires = settings::memory_ttl == 0
+                         ? INT64_MAX
+                         : header.created + static_cast<std::int64_t>(settings::memory_ttl) * 1000000;
+    header.value_length = static_cast<std::uint32_t>(entry.value.size());
+    header.key_length = static_cast<std::uint16_t>(key.text.size());
+    header.pointer_length = static_cast<std::uint16_t>(entry.pointer.size());
+    header.kind = key.kind;
+    header.flags = entry.flags;
+    header.tag_count = static_cast<std::uint8_t>(entry.tags.size());
+    header.serial = shared.control->serial.fetch_add(1, std::memory_order_relaxed) + 1;
+
+    std::size_t at = 0;
+    const auto append = [&](const void* bytes, std::size_t n) {
+        arena.write(unit, at, bytes, n);
+        at += n;
+    };
+    append(&header, sizeof(header));
+    append(entry.tags.data(), entry.tags.size_bytes());
+    append(key.text.data(), key.text.size());
+    append(entry.pointer.data(), entry.pointer.size());
+    append(entry.value.data(), entry.value.size());
+}
+
+// Of two entries with one key the one built later is worth more: readers with old snapshots must not replace it.
+bool is_newer(const EntryShared& entry, std::span<const TagReference> tags) noexcept {
+    const TagReference* theirs = tags_of(entry);
+    if (entry.tag_count != tags.size() || entry.expires <= now()) return false;
+    bool newer = false;
+    for (std::size_t i = 0; i < tags.size(); i++) {
+        if (theirs[i].slot != tags[i].slot || theirs[i].gen < tags[i].gen) return false;
+        newer |= theirs[i].gen > tags[i].gen;
+    }
+    return newer;
+}
+
+// Under `space`. The linked entry with this key, 0 = none.
+std::uint32_t linked_entry(const EntryKey& key) noexcept {
+    for (std::uint32_t unit = bucket_of(key.hash).head.load(std::memory_order_relaxed); unit != 0;
+         unit = entry_at(unit).next) {
+        FoundEntry found;
+        memcpy(static_cast<void*>(&found.header), &entry_at(unit), sizeof(EntryShared));
+        if (matches(arena_view(), unit, key, found)) return unit;
+    }
+    return 0;
+}
+
+}  // namespace
+
+StoreResult store(const EntryKey& key, const NewEntry& entry) noexcept {
+    const std::size_t bytes = sizeof(EntryShared) + entry.tags.size_bytes() + key.text.size() + entry.pointer.size() +
+                              entry.value.size();
+    if (entry.value.size() > static_cast<std::size_t>(settings::max_value_size) * 1024 ||
+        key.text.size() > kMaxKeyLength || entry.pointer.size() > kMaxKeyLength)
+        return StoreResult::kTooLarge;
+
+    LWLockAcquire(shared.space, LW_EXCLUSIVE);
+    const std::uint32_t unit = allocate(bytes);
+    LWLockRelease(shared.space);
+    if (unit == 0) return StoreResult::kNoRoom;
+
+    // From here to the linking nothing can raise an error or be interrupted, so the new entry cannot be lost.
+    fill(unit, key, entry);
+
+    core::Arena arena = arena_view();
+    core::Eviction eviction = eviction_view();
+    LWLockAcquire(shared.space, LW_EXCLUSIVE);
+    const std::uint32_t old = linked_entry(key);
+    if (old != 0 && is_newer(entry_at(old), entry.tags)) {
+        arena.release(unit);
+        LWLockRelease(shared.space);
+        return StoreResult::kNewerThere;
+    }
+    shared.uses[unit].store(0, std::memory_order_relaxed);
+    const std::uint32_t size = arena.footprint(unit).units;
+    if (old != 0) {
+        unlink_from_bucket(old);
+        eviction.replace(old, unit, size);
+        arena.release(old);
+    } else {
+        eviction.admit(unit, key.hash, size);
+    }
+    link_to_bucket(unit);
+    LWLockRelease(shared.space);
+    return StoreResult::kStored;
+}
+
+}  // namespace memory
+}  // namespace prompt_cache

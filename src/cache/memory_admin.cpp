@@ -1,0 +1,111 @@
+// Tier 1 seen as a whole: listing, dropping, accounts. Nothing here is on the way of a lookup.
+#include "cache/memory_internal.hpp"
+
+namespace prompt_cache::memory {
+
+namespace {
+
+// A stretch of buckets worked on under one hold of `space`, so that stores wait for microseconds only.
+constexpr std::uint32_t kBucketsAtOnce = 256;
+
+// Under `space`. Unlinks and frees; not remembered as an eviction.
+void drop(std::uint32_t unit) noexcept {
+    unlink_from_bucket(unit);
+    eviction_view().remove(unit);
+    arena_view().release(unit);
+}
+
+}  // namespace
+
+std::int64_t drop_database(Oid database) noexcept {
+    std::int64_t dropped = 0;
+    for (std::uint64_t first = 0; first <= shared.bucket_mask; first += kBucketsAtOnce) {
+        const std::uint64_t end = std::min<std::uint64_t>(first + kBucketsAtOnce, shared.bucket_mask + 1ULL);
+        LWLockAcquire(shared.space, LW_EXCLUSIVE);
+        for (std::uint64_t i = first; i < end; i++) {
+            std::uint32_t unit = shared.buckets[i].head.load(std::memory_order_relaxed);
+            while (unit != 0) {
+                const std::uint32_t next = entry_at(unit).next;
+                if (entry_at(unit).database == database) {
+                    // What the extension remembers for itself does not count as an entry.
+                    dropped += !is_own(entry_at(unit));
+                    drop(unit);
+                }
+                unit = next;
+            }
+        }
+        LWLockRelease(shared.space);
+    }
+    return dropped;
+}
+
+void set_saved(const FoundEntry& found, std::uint32_t saved) noexcept {
+    LWLockAcquire(shared.space, LW_EXCLUSIVE);
+    if (still_there(found)) std::atomic_ref(entry_at(found.unit).saved).store(saved, std::memory_order_relaxed);
+    LWLockRelease(shared.space);
+}
+
+bool next_entry(ListCursor& cursor, ListedEntry& listed) noexcept {
+    const core::Arena arena = arena_view();
+    for (; cursor.bucket <= shared.bucket_mask; cursor.bucket++, cursor.skip = 0) {
+        const BucketShared& bucket = shared.buckets[cursor.bucket];
+        if (bucket.head.load(std::memory_order_relaxed) == 0) continue;
+        bool got = false;
+        std::uint32_t position = 0;
+        LWLockAcquire(shared.space, LW_SHARED);
+        for (std::uint32_t unit = bucket.head.load(std::memory_order_relaxed); unit != 0 && !got;
+             unit = entry_at(unit).next) {
+            const EntryShared& entry = entry_at(unit);
+            if (position++ < cursor.skip || entry.database != MyDatabaseId || is_own(entry)) continue;
+            FoundEntry& found = listed.entry;
+            memcpy(static_cast<void*>(&found.header), &entry, sizeof(entry));
+            memcpy(static_cast<void*>(found.tags), tags_of(entry), entry.tag_count * sizeof(TagReference));
+            found.unit = unit;
+            found.bucket = &bucket;
+            found.seq = bucket.seq.load(std::memory_order_relaxed);
+            arena.read(unit, sizeof(EntryShared) + entry.tag_count * sizeof(TagReference), listed.key,
+                       entry.key_length);
+            listed.bytes = arena.footprint(unit).units * core::Arena::kUnitBytes;
+            listed.frequency = shared.uses[unit].load(std::memory_order_relaxed);
+            cursor.skip = position;
+            got = true;
+        }
+        LWLockRelease(shared.space);
+        if (got) return true;
+    }
+    return false;
+}
+
+Usage usage() noexcept {
+    Usage usage;
+    const ControlShared& control = *shared.control;
+    usage.bytes = static_cast<std::uint64_t>(arena_view().used_units()) * core::Arena::kUnitBytes;
+    usage.entries = control.arena.allocations.load(std::memory_order_relaxed) -
+                    control.own_entries.load(std::memory_order_relaxed);
+    usage.fixed_bytes = control.arena_offset;
+    usage.total_bytes = control.total_size;
+    return usage;
+}
+
+#ifdef PROMPT_CACHE_TEST
+bool consistent() noexcept {
+    LWLockAcquire(shared.space, LW_EXCLUSIVE);
+    const core::Arena arena = arena_view();
+    const core::Eviction eviction = eviction_view();
+    std::uint64_t entries = 0;
+    std::uint64_t units = 0;
+    for (std::uint64_t i = 0; i <= shared.bucket_mask; i++)
+        for (std::uint32_t unit = shared.buckets[i].head.load(std::memory_order_relaxed); unit != 0;
+             unit = entry_at(unit).next) {
+            entries++;
+            units += arena.footprint(unit).units;
+        }
+    const bool agree = arena.check() && eviction.consistent() && eviction.entries() == entries &&
+                       eviction.bytes() == units && shared.control->arena.allocations.load() == entries &&
+                       arena.used_units() - core::Arena::kGuardUnits <= units + core::Arena::kGuardUnits;
+    LWLockRelease(shared.space);
+    return agree;
+}
+#endif
+
+}  // namespace prompt_cache::memory

@@ -1,0 +1,52 @@
+#include "cache/save.hpp"
+
+#include "cache/lookup.hpp"
+#include "cache/memory.hpp"
+#include "tier/durable.hpp"
+
+namespace prompt_cache {
+
+namespace {
+
+// Every layer is taken under the lookup's snapshot, so the stamps that this snapshot sees belong to it.
+bool save_user(LookupContext& context, std::string_view user_key) {
+    const LayersLocal layers = collect_layers(context, user_key);
+    const LayerLocal& user = layers.layer[core::kUserLayer];
+    if (!user.found || layers.bypassed) return false;
+
+    DurableRow row;
+    row.prompt = view_of(compose(layers));
+    row.tenant_key = user.pointer;
+    for (unsigned layer = 0; layer < core::kLayers; layer++) row.lengths[layer] = layers.layer[layer].text.size();
+    row.stamps[kStarStamp] = read_stamp(Tag(TagKind::kAll), context.snapshot);
+    row.stamps[kApplicationStamp] = read_stamp(Tag(TagKind::kApplication), context.snapshot);
+    row.stamps[kUserStamp] = read_stamp(Tag(TagKind::kUser, user_key), context.snapshot);
+    if (user.pointer)
+        row.stamps[kTenantStamp] = read_stamp(Tag(TagKind::kTenant, *user.pointer), context.snapshot);
+    return write_row(user_key, row);
+}
+
+}  // namespace
+
+std::int64_t save_all() {
+    LookupContext context = open_lookup();
+    std::int64_t written = 0;
+    if (context.use_memory && context.use_database) {
+        MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "prompt_cache save", ALLOCSET_DEFAULT_SIZES);
+        auto* listed = static_cast<memory::ListedEntry*>(palloc(sizeof(memory::ListedEntry)));
+        memory::ListCursor cursor;
+        while (memory::next_entry(cursor, *listed)) {
+            CHECK_FOR_INTERRUPTS();
+            if (listed->entry.header.kind != EntryKind::kUser || !listed->entry.has(kFound)) continue;
+            MemoryContext before = MemoryContextSwitchTo(scratch);
+            written += save_user(context, {listed->key, listed->entry.header.key_length});
+            MemoryContextSwitchTo(before);
+            MemoryContextReset(scratch);
+        }
+        MemoryContextDelete(scratch);
+    }
+    close_lookup(context);
+    return written;
+}
+
+}  // namespace prompt_cache

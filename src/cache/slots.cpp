@@ -1,0 +1,25 @@
+#include "cache/slots.hpp"
+
+namespace prompt_cache {
+
+using core::applies;
+using core::Rule;
+
+core::Xid primary_since() noexcept {
+    std::atomic<std::uint64_t>& boot = shared.control->boot_xid;
+    core::Xid since = boot.load(std::memory_order_acquire);
+    if (since != 0) return since;
+    if (applies(Rule::kBootAtPromotion) && RecoveryInProgress()) return 0;
+    // Taken after recovery has ended, so that no id without marks lies beyond it. The first to come sets it.
+    const core::Xid next = U64FromFullTransactionId(ReadNextFullTransactionId());
+    return boot.compare_exchange_strong(since, next, std::memory_order_acq_rel) ? next : since;
+}
+
+void mark_tags(std::span<const Tag> tags, core::Xid writer) noexcept {
+    if (!shared) return;
+    primary_since();
+    for (const Tag tag : tags) slot_of(tag).mark(writer);
+    shared.control->statistics.add(backend_number(), core::kPromptNamespace, core::Counter::kInvalidations, tags.size());
+}
+
+}  // namespace prompt_cache

@@ -1,0 +1,26 @@
+// The slots of this database: marking tags, and judging entries by them. The rules are core/slot.hpp; this file
+// finds the slot of a tag and knows from which transaction id on the slots can be trusted.
+#pragma once
+
+#include "cache/shared.hpp"
+#include "pg/snapshot.hpp"
+#include "tier/tag.hpp"
+
+namespace prompt_cache {
+
+inline std::uint32_t slot_number(Oid database, Tag tag) noexcept {
+    return static_cast<std::uint32_t>(hash_combine64(tag.hash, database)) &
+           shared.slot_mask;
+}
+
+inline core::SlotShared& slot_of(Tag tag) noexcept { return shared.slots[slot_number(MyDatabaseId, tag)]; }
+
+// The first id whose marks this server is sure to hold: marks are in shared memory, so those of before a crash, a
+// restart or a promotion are gone. 0 while in recovery. A snapshot whose xmin is older bypasses the cache; prepared
+// transactions of before hold xmin down until they end.
+core::Xid primary_since() noexcept;
+
+// Marks every tag with the current top-level transaction. Never fails.
+void mark_tags(std::span<const Tag> tags, core::Xid writer) noexcept;
+
+}  // namespace prompt_cache

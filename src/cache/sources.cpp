@@ -1,0 +1,30 @@
+#include "cache/sources.hpp"
+
+#include "pg/catalog.hpp"
+
+namespace prompt_cache {
+
+SourceSet current_sources() {
+    const Oid attachment = own_relation("attachment");
+    if (!OidIsValid(attachment)) return SourceSet();
+
+    List* relations = list_make2_oid(attachment, own_relation("application"));
+    Relation relation = table_open(attachment, AccessShareLock);
+    Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+    SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, snapshot, 0, nullptr);
+    for (HeapTuple tuple; HeapTupleIsValid(tuple = systable_getnext(scan));) {
+        for (const char* column : {"users", "tenants"}) {
+            bool isnull = false;
+            const AttrNumber number = get_attnum(attachment, column);
+            const Datum source = heap_getattr(tuple, number, RelationGetDescr(relation), &isnull);
+            if (!isnull)
+                relations = list_concat(relations, find_all_inheritors(DatumGetObjectId(source), NoLock, nullptr));
+        }
+    }
+    systable_endscan(scan);
+    UnregisterSnapshot(snapshot);
+    table_close(relation, AccessShareLock);
+    return SourceSet(relations);
+}
+
+}  // namespace prompt_cache

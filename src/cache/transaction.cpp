@@ -1,0 +1,220 @@
+#include "cache/transaction.hpp"
+
+#include "cache/shared.hpp"
+#include "cache/slots.hpp"
+#include "cache/writer.hpp"
+#include "pg/settings.hpp"
+
+namespace prompt_cache {
+
+using core::applies;
+using core::Rule;
+
+namespace {
+
+ExecutorRun_hook_type previous_run = nullptr;
+ExecutorFinish_hook_type previous_finish = nullptr;
+ProcessUtility_hook_type previous_utility = nullptr;
+
+// Statements in flight that write; the outermost one's output id tells which snapshots can see its rows.
+struct WritingLocal {
+    int depth = 0;
+    CommandId output_cid = 0;
+} writing_local;
+
+struct VacuumLocal {
+    int depth = 0;
+    LocalTransactionId transaction = InvalidLocalTransactionId;   // commits after the command has returned
+} vacuum_local;
+
+constexpr std::size_t kMaxOwnDdl = 64;
+struct OwnDdlLocal {
+    std::array<Oid, kMaxOwnDdl> relations;
+    std::size_t count = 0;
+    bool too_many = false;
+} own_ddl_local;
+
+bool writes(const QueryDesc* query) noexcept {
+    return query->operation != CMD_SELECT || (query->plannedstmt && query->plannedstmt->hasModifyingCTE);
+}
+
+void enter_writing(CommandId output_cid) noexcept {
+    if (writing_local.depth++ == 0) writing_local.output_cid = output_cid;
+}
+
+#if PG_VERSION_NUM >= 180000
+#define PC_RUN_PARAMETERS QueryDesc *query, ScanDirection direction, uint64 count
+#define PC_RUN_ARGUMENTS query, direction, count
+#else
+#define PC_RUN_PARAMETERS QueryDesc *query, ScanDirection direction, uint64 count, bool once
+#define PC_RUN_ARGUMENTS query, direction, count, once
+#endif
+
+void run_next(PC_RUN_PARAMETERS) {
+    if (previous_run)
+        previous_run(PC_RUN_ARGUMENTS);
+    else
+        standard_ExecutorRun(PC_RUN_ARGUMENTS);
+}
+
+void run_hook(PC_RUN_PARAMETERS) {
+    if (!writes(query)) {
+        run_next(PC_RUN_ARGUMENTS);
+        return;
+    }
+    enter_writing(query->estate->es_output_cid);
+    PG_TRY();
+    { run_next(PC_RUN_ARGUMENTS); }
+    PG_FINALLY();
+    { writing_local.depth--; }
+    PG_END_TRY();
+}
+
+void finish_next(QueryDesc* query) {
+    if (previous_finish)
+        previous_finish(query);
+    else
+        standard_ExecutorFinish(query);
+}
+
+void finish_hook(QueryDesc* query) {
+    if (!writes(query)) {
+        finish_next(query);
+        return;
+    }
+    enter_writing(query->estate->es_output_cid);
+    PG_TRY();
+    { finish_next(query); }
+    PG_FINALLY();
+    { writing_local.depth--; }
+    PG_END_TRY();
+}
+
+#define PC_UTILITY_PARAMETERS                                                                                  \
+    PlannedStmt *statement, const char *source, bool read_only_tree, ProcessUtilityContext context,            \
+        ParamListInfo parameters, QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *done
+#define PC_UTILITY_ARGUMENTS statement, source, read_only_tree, context, parameters, environment, receiver, done
+
+void utility_next(PC_UTILITY_PARAMETERS) {
+    if (previous_utility)
+        previous_utility(PC_UTILITY_ARGUMENTS);
+    else
+        standard_ProcessUtility(PC_UTILITY_ARGUMENTS);
+}
+
+void vacuum_utility(PC_UTILITY_PARAMETERS) {
+    vacuum_local.depth++;
+    PG_TRY();
+    { utility_next(PC_UTILITY_ARGUMENTS); }
+    PG_FINALLY();
+    { vacuum_local.depth--; }
+    PG_END_TRY();
+    // VACUUM and ANALYZE outside a block leave their last transaction for the main loop to commit.
+    vacuum_local.transaction = local_transaction_id();
+}
+
+void copy_utility(PC_UTILITY_PARAMETERS) {
+    enter_writing(GetCurrentCommandId(false));
+    PG_TRY();
+    { utility_next(PC_UTILITY_ARGUMENTS); }
+    PG_FINALLY();
+    { writing_local.depth--; }
+    PG_END_TRY();
+}
+
+void utility_hook(PC_UTILITY_PARAMETERS) {
+    const Node* node = statement->utilityStmt;
+    if (IsA(node, VacuumStmt) && !IsInTransactionBlock(context == PROCESS_UTILITY_TOPLEVEL))
+        vacuum_utility(PC_UTILITY_ARGUMENTS);
+    else if (IsA(node, CopyStmt) && reinterpret_cast<const CopyStmt*>(node)->is_from)
+        copy_utility(PC_UTILITY_ARGUMENTS);
+    else
+        utility_next(PC_UTILITY_ARGUMENTS);
+}
+
+// Runs for own DDL at the end of each command and for others' whenever messages are read. Without an own id there is
+// no own DDL.
+void relation_changed(Datum, Oid relation) {
+    if (!IsTransactionState() || !TransactionIdIsValid(GetTopTransactionIdIfAny())) return;
+    if (OidIsValid(relation) && relation < FirstNormalObjectId) return;
+    OwnDdlLocal& own = own_ddl_local;
+    if (!OidIsValid(relation) || own.count == kMaxOwnDdl) {
+        own.too_many = true;
+        return;
+    }
+    own.relations[own.count++] = relation;
+}
+
+bool statement_in_flight(Snapshot snapshot) noexcept {
+    if (!TransactionIdIsValid(GetTopTransactionIdIfAny())) return false;
+    if (IsLogicalWorker()) return true;
+    return writing_local.depth > 0 && snapshot->curcid > writing_local.output_cid;
+}
+
+}  // namespace
+
+void install_transaction_hooks() {
+    previous_run = ExecutorRun_hook;
+    ExecutorRun_hook = run_hook;
+    previous_finish = ExecutorFinish_hook;
+    ExecutorFinish_hook = finish_hook;
+    previous_utility = ProcessUtility_hook;
+    ProcessUtility_hook = utility_hook;
+    CacheRegisterRelcacheCallback(relation_changed, static_cast<Datum>(0));
+}
+
+Bypass why_bypass(Snapshot snapshot, const core::SnapshotView& view) noexcept {
+    if (!shared) return Bypass::kNotPreloaded;
+    if (!settings::memory) return Bypass::kSwitchedOff;
+    if (IsolationIsSerializable() && !(XactReadOnly && XactDeferrable)) return Bypass::kSerializable;
+    if (IsParallelWorker() && TransactionIdIsValid(GetTopTransactionIdIfAny())) return Bypass::kParallelWriter;
+    if (applies(Rule::kBootBound)) {
+        const core::Xid since = primary_since();
+        if (since == 0) return Bypass::kRecovery;
+        if (view.xmin < since) return Bypass::kOlderThanServer;
+    }
+    if (is_premarked()) return Bypass::kPremarked;
+    if (applies(Rule::kStatementInFlight) && statement_in_flight(snapshot)) return Bypass::kStatementInFlight;
+    return Bypass::kNone;
+}
+
+bool has_own_ddl() noexcept {
+    return applies(Rule::kOwnDdl) && (own_ddl_local.count > 0 || own_ddl_local.too_many);
+}
+
+bool own_ddl_concerns(std::span<const Oid> sources) noexcept {
+    if (!has_own_ddl()) return false;
+    if (own_ddl_local.too_many) return true;
+    for (std::size_t i = 0; i < own_ddl_local.count; i++)
+        if (std::find(sources.begin(), sources.end(), own_ddl_local.relations[i]) != sources.end()) return true;
+    return false;
+}
+
+bool is_vacuuming() noexcept {
+    return in_autovacuum_worker() || (MyProc->statusFlags & PROC_IN_VACUUM) != 0 || vacuum_local.depth > 0 ||
+           vacuum_local.transaction == local_transaction_id();
+}
+
+void forget_transaction() noexcept {
+    own_ddl_local.count = 0;
+    own_ddl_local.too_many = false;
+}
+
+const char* describe(Bypass reason) noexcept {
+    switch (reason) {
+        case Bypass::kNone: return "the cache is used";
+        case Bypass::kNotPreloaded: return "prompt_cache is not in shared_preload_libraries";
+        case Bypass::kSwitchedOff: return "prompt_cache.memory is off";
+        case Bypass::kNoSnapshot: return "there is no MVCC snapshot to judge by";
+        case Bypass::kSerializable: return "the transaction is SERIALIZABLE";
+        case Bypass::kParallelWriter: return "a parallel worker of a writing transaction";
+        case Bypass::kRecovery: return "the server is in recovery";
+        case Bypass::kOlderThanServer: return "the snapshot is older than this server's life as a primary";
+        case Bypass::kStatementInFlight: return "a statement of this transaction is still writing";
+        case Bypass::kPremarked: return "the transaction is committing";
+        case Bypass::kOwnDdl: return "this transaction has changed the definition of a source";
+    }
+    return "";
+}
+
+}  // namespace prompt_cache

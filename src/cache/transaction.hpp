@@ -1,0 +1,45 @@
+// What the current transaction is doing, as far as it decides whether its lookups may use the cache.
+//
+// Row triggers speak only at the end of a statement, and DDL only at the end of the transaction; in between, a lookup
+// of the same transaction can see changes that nobody has noted yet. Hooks follow the statements that write, VACUUM
+// and the invalidation messages of own DDL. All state is the backend's own and ends with the transaction.
+#pragma once
+
+#include "core/slot.hpp"
+#include "pg/postgres.hpp"
+
+namespace prompt_cache {
+
+class SourceSet;
+
+enum class Bypass {
+    kNone,
+    kNotPreloaded,        // no shared memory
+    kSwitchedOff,         // setting prompt_cache.memory
+    kNoSnapshot,          // no active MVCC snapshot, or logical decoding
+    kSerializable,        // a hit takes no SIREAD lock
+    kParallelWriter,      // a parallel worker cannot know what its leader has changed
+    kRecovery,            // standby: marks are not replicated
+    kOlderThanServer,     // the snapshot may see writers whose marks were lost
+    kStatementInFlight,   // an own statement is still writing
+    kPremarked,           // own marks are set already
+    kOwnDdl,              // own uncommitted DDL on a source
+};
+
+const char* describe(Bypass reason) noexcept;
+
+void install_transaction_hooks();
+
+// Must the whole lookup go round the cache? Without own DDL, which needs to know the sources.
+Bypass why_bypass(Snapshot snapshot, const core::SnapshotView& view) noexcept;
+
+// Relations whose definition this transaction has changed (or, harmlessly, somebody else meanwhile).
+bool has_own_ddl() noexcept;
+bool own_ddl_concerns(std::span<const Oid> sources) noexcept;
+
+// Is this transaction VACUUM's or ANALYZE's own?
+bool is_vacuuming() noexcept;
+
+void forget_transaction() noexcept;
+
+}  // namespace prompt_cache

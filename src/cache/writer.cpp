@@ -1,0 +1,127 @@
+#include "cache/writer.hpp"
+
+#include "cache/slots.hpp"
+#include "cache/sources.hpp"
+#include "cache/transaction.hpp"
+#include "core/tag_set.hpp"
+#include "tier/nonce.hpp"
+
+namespace prompt_cache {
+
+using core::applies;
+using core::Rule;
+
+namespace {
+
+core::TagSet dirty_local;
+bool premarked_local = false;
+bool dropped_local = false;
+
+core::Xid own_xid() { return U64FromFullTransactionId(GetTopFullTransactionId()); }
+
+// Did this transaction change the definition of a source? VACUUM and ANALYZE send the same messages as DDL; they
+// change no row, and an id assigned inside a lazy VACUUM would be missing from other snapshots.
+bool changed_a_source() {
+    if (applies(Rule::kVacuum) && is_vacuuming()) return false;
+    SharedInvalidationMessage* messages = nullptr;
+    bool init_file = false;
+    const int count = xactGetCommittedInvalidationMessages(&messages, &init_file);
+    bool found = false;
+    std::optional<SourceSet> sources;
+    for (int i = 0; i < count && !found; i++) {
+        const SharedInvalidationMessage& message = messages[i];
+        if (message.id != SHAREDINVALRELCACHE_ID || message.rc.dbId != MyDatabaseId) continue;
+        if (OidIsValid(message.rc.relId) && message.rc.relId < FirstNormalObjectId) continue;
+        if (!sources) sources = current_sources();
+        found = !sources->empty() && (!OidIsValid(message.rc.relId) || sources->contains(message.rc.relId));
+    }
+    if (messages) pfree(messages);
+    return found;
+}
+
+void mark_everything_for_ddl() {
+    const Tag all(TagKind::kAll);
+    mark_tags({&all, 1}, core::kFrozenXid);   // TRUNCATE and rewrites are seen by every snapshot
+    mark_tags({&all, 1}, own_xid());
+}
+
+void before_end_of_transaction() {
+    const bool ddl = applies(Rule::kDdlMark) && changed_a_source();
+    if (ddl || dropped_local) dirty_local.add_all();
+    if (!dirty_local.empty()) {
+        const Tag all(TagKind::kAll);
+        static_assert(sizeof(Tag) == sizeof(std::uint64_t));
+        const std::span<const std::uint64_t> hashes = dirty_local.tags();
+        const std::span<const Tag> tags = dirty_local.all()
+                                              ? std::span<const Tag>{&all, 1}
+                                              : std::span<const Tag>{reinterpret_cast<const Tag*>(hashes.data()),
+                                                                     hashes.size()};
+        const core::Xid writer = own_xid();
+        insert_nonces(tags);
+        if (ddl || dropped_local) mark_everything_for_ddl();
+        if (applies(Rule::kMarkBeforeEnd)) mark_tags(tags, writer);
+    }
+    premarked_local = true;
+}
+
+void after_end_of_transaction() noexcept {
+    premarked_local = false;
+    dropped_local = false;
+    dirty_local.clear();
+}
+
+#ifdef PROMPT_CACHE_TEST
+// Negative control: the mark comes when everybody can see the change already.
+void late_mark(core::Xid writer) noexcept {
+    if (applies(Rule::kMarkBeforeEnd) || dirty_local.empty()) return;
+    const std::span<const std::uint64_t> hashes = dirty_local.tags();
+    pg_usleep(2000);
+    mark_tags({reinterpret_cast<const Tag*>(hashes.data()), hashes.size()}, writer);
+}
+#endif
+
+void at_transaction_event(XactEvent event, void*) {
+    switch (event) {
+        case XACT_EVENT_PRE_COMMIT:
+        case XACT_EVENT_PRE_PREPARE:
+            before_end_of_transaction();
+            break;
+        case XACT_EVENT_COMMIT:
+        case XACT_EVENT_ABORT:
+        case XACT_EVENT_PREPARE:
+        case XACT_EVENT_PARALLEL_COMMIT:
+        case XACT_EVENT_PARALLEL_ABORT:
+#ifdef PROMPT_CACHE_TEST
+            if (event == XACT_EVENT_COMMIT) late_mark(full_xid(GetTopTransactionIdIfAny()));
+#endif
+            after_end_of_transaction();
+            forget_transaction();
+            break;
+        default:
+            break;
+    }
+}
+
+}  // namespace
+
+void install_writer() { RegisterXactCallback(at_transaction_event, nullptr); }
+
+void note_change(Tag tag) {
+    if (tag == Tag(TagKind::kAll))
+        dirty_local.add_all();
+    else
+        dirty_local.add(tag.hash);
+    if (!premarked_local || !applies(Rule::kPremarkedNonce)) return;
+    // Our turn at PRE_COMMIT is over and another extension is still writing.
+    insert_nonces({&tag, 1});
+    mark_tags({&tag, 1}, own_xid());
+}
+
+void note_extension_dropped() noexcept { dropped_local = true; }
+
+bool anything_is_dirty() noexcept { return applies(Rule::kOwnDirty) && !dirty_local.empty(); }
+bool is_dirty(Tag tag) noexcept { return applies(Rule::kOwnDirty) && dirty_local.contains(tag.hash); }
+bool everything_is_dirty() noexcept { return applies(Rule::kOwnDirty) && (dirty_local.all() || dropped_local); }
+bool is_premarked() noexcept { return premarked_local; }
+
+}  // namespace prompt_cache

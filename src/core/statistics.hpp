@@ -1,0 +1,56 @@
+// Counters, striped so that a hot key scales: a backend counts in the stripe of its number, the view adds them up.
+// With more backends than stripes a few share one, hence atomic adds; they are relaxed, since nothing is concluded
+// from one counter about another. Counts survive the backend that made them and end with the server.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace prompt_cache::core {
+
+enum class Counter : unsigned {
+    kHitsMemory,
+    kHitsRedis,
+    kHitsDatabase,
+    kBuiltCalls,       // calls answered by a build
+    kNotFound,         // `get`s that found nothing
+    kBuilds,           // layers or values built for lookups
+    kBuildMicros,
+    kEvictions,
+    kExpirations,
+    kInvalidations,
+    kBypasses,
+    kErrors,
+    kCount
+};
+inline constexpr unsigned kCounters = static_cast<unsigned>(Counter::kCount);
+inline constexpr unsigned kStripes = 32;
+inline constexpr unsigned kMaxNamespaces = 64;
+inline constexpr unsigned kPromptNamespace = 0;
+
+struct alignas(64) CounterRowShared {
+    std::atomic<std::uint64_t> count[kCounters];   // relaxed
+};
+
+struct StatisticsShared {
+    CounterRowShared rows[kStripes][kMaxNamespaces];
+    std::atomic<std::int64_t> reset_at[kMaxNamespaces];   // server's wall clock, microseconds
+
+    void add(unsigned stripe, unsigned ns, Counter counter, std::uint64_t n = 1) noexcept {
+        rows[stripe % kStripes][ns].count[static_cast<unsigned>(counter)].fetch_add(n, std::memory_order_relaxed);
+    }
+    std::uint64_t sum(unsigned ns, Counter counter) const noexcept {
+        std::uint64_t total = 0;
+        for (const auto& stripe : rows)
+            total += stripe[ns].count[static_cast<unsigned>(counter)].load(std::memory_order_relaxed);
+        return total;
+    }
+    void reset(unsigned ns, std::int64_t now) noexcept {
+        for (auto& stripe : rows)
+            for (auto& counter : stripe[ns].count) counter.store(0, std::memory_order_relaxed);
+        reset_at[ns].store(now, std::memory_order_relaxed);
+    }
+};
+
+}  // namespace prompt_cache::core

@@ -1,0 +1,112 @@
+// What the views and health() show. Nothing here is on the way of a lookup.
+#include "cache/memory.hpp"
+#include "cache/slots.hpp"
+#include "exports.hpp"
+#include "pg/snapshot.hpp"
+
+extern "C" {
+#include "utils/jsonb.h"
+}
+
+namespace prompt_cache {
+
+namespace {
+
+using core::Counter;
+
+const char* layer_name(EntryKind kind) {
+    switch (kind) {
+        case EntryKind::kApplication: return "application";
+        case EntryKind::kTenant: return "tenant";
+        case EntryKind::kUser: return "user";
+        case EntryKind::kAttachment: break;
+    }
+    return "";
+}
+
+bool is_valid(const FoundEntry& entry) {
+    Snapshot snapshot = caller_snapshot();
+    const core::Xid since = primary_since();
+    if (!snapshot || since == 0 || entry.header.expires <= memory::now()) return false;
+    const core::SnapshotView view = view_of(snapshot);
+    if (view.xmin < since) return false;
+    for (unsigned i = 0; i < entry.header.tag_count; i++)
+        if (!shared.slots[entry.tags[i].slot].read().hit(entry.tags[i].gen, view)) return false;
+    return true;
+}
+
+}  // namespace
+
+PC_FUNCTION(pc_stats) {
+    InitMaterializedSRF(fcinfo, 0);
+    auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+    if (!shared) return static_cast<Datum>(0);
+    const core::StatisticsShared& statistics = shared.control->statistics;
+    const memory::Usage usage = memory::usage();
+    const auto sum = [&](Counter counter) {
+        return Int64GetDatum(static_cast<std::int64_t>(statistics.sum(core::kPromptNamespace, counter)));
+    };
+    Datum values[] = {PointerGetDatum(make_text("prompt")),
+                      Int64GetDatum(static_cast<std::int64_t>(usage.entries)),
+                      Int64GetDatum(static_cast<std::int64_t>(usage.bytes)),
+                      sum(Counter::kHitsMemory),
+                      sum(Counter::kHitsRedis),
+                      sum(Counter::kHitsDatabase),
+                      sum(Counter::kBuiltCalls),
+                      sum(Counter::kNotFound),
+                      sum(Counter::kBuilds),
+                      sum(Counter::kBuildMicros),
+                      sum(Counter::kEvictions),
+                      sum(Counter::kExpirations),
+                      sum(Counter::kInvalidations),
+                      sum(Counter::kBypasses),
+                      sum(Counter::kErrors),
+                      TimestampTzGetDatum(statistics.reset_at[core::kPromptNamespace].load(std::memory_order_relaxed))};
+    bool nulls[std::size(values)] = {};
+    tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    return static_cast<Datum>(0);
+}
+
+PC_FUNCTION(pc_entries) {
+    InitMaterializedSRF(fcinfo, 0);
+    auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+    if (!shared) return static_cast<Datum>(0);
+
+    // Ages are counted on a clock that nobody can set; shown are times of the wall clock.
+    const std::int64_t wall = GetCurrentTimestamp() - memory::now();
+    auto* listed = static_cast<memory::ListedEntry*>(palloc(sizeof(memory::ListedEntry)));
+    memory::ListCursor cursor;
+    while (memory::next_entry(cursor, *listed)) {
+        CHECK_FOR_INTERRUPTS();
+        const EntryShared& header = listed->entry.header;
+        const bool endless = header.expires == INT64_MAX;
+        Datum values[] = {PointerGetDatum(make_text("prompt")),
+                          PointerGetDatum(make_text({listed->key, header.key_length})),
+                          Int64GetDatum(listed->bytes),
+                          TimestampTzGetDatum(wall + header.created),
+                          TimestampTzGetDatum(endless ? 0 : wall + header.expires),
+                          Int32GetDatum(listed->frequency),
+                          BoolGetDatum(is_valid(listed->entry)),
+                          PointerGetDatum(make_text(layer_name(header.kind)))};
+        bool nulls[std::size(values)] = {};
+        nulls[4] = endless;
+        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    }
+    return static_cast<Datum>(0);
+}
+
+PC_FUNCTION(pc_memory_status) {
+    if (!shared) PG_RETURN_NULL();
+    const memory::Usage usage = memory::usage();
+    char* json = psprintf("{\"state\": \"on\", \"bytes\": %llu, \"entries\": %llu, \"size\": %llu, \"fixed\": %llu}",
+                          static_cast<unsigned long long>(usage.bytes), static_cast<unsigned long long>(usage.entries),
+                          static_cast<unsigned long long>(usage.total_bytes),
+                          static_cast<unsigned long long>(usage.fixed_bytes));
+    return DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
+}
+
+#ifdef PROMPT_CACHE_TEST
+PC_FUNCTION(pc_consistent) { PG_RETURN_BOOL(!shared || memory::consistent()); }
+#endif
+
+}  // namespace prompt_cache

@@ -1,0 +1,48 @@
+// Loading: the magic block, settings and hooks. Nothing here may raise an error: LOAD and pg_upgrade depend on it.
+#include "cache/shared.hpp"
+#include "cache/transaction.hpp"
+#include "cache/writer.hpp"
+#include "cache/memory.hpp"
+#include "pg/catalog.hpp"
+#include "pg/postgres.hpp"
+#include "pg/settings.hpp"
+
+#pragma GCC visibility push(default)
+extern "C" {
+PG_MODULE_MAGIC;
+void _PG_init(void);
+}
+#pragma GCC visibility pop
+
+namespace prompt_cache {
+
+namespace {
+
+object_access_hook_type previous_access_hook = nullptr;
+
+// DROP EXTENSION takes the wiring along, and DROP DATABASE everything: their entries are freed at once, which is
+// harmless if the drop is rolled back, and for the extension everybody else's copies die at commit.
+void object_access(ObjectAccessType access, Oid catalog, Oid object, int part, void* argument) {
+    if (previous_access_hook) previous_access_hook(access, catalog, object, part, argument);
+    if (access != OAT_DROP) return;
+    if (catalog == DatabaseRelationId && shared) memory::drop_database(object);
+    if (catalog != ExtensionRelationId) return;
+    const char* name = get_extension_name(object);
+    if (!name || strcmp(name, kExtension) != 0) return;
+    note_extension_dropped();
+    if (shared) memory::drop_database(MyDatabaseId);
+}
+
+}  // namespace
+}  // namespace prompt_cache
+
+void _PG_init(void) {
+    using namespace prompt_cache;
+    const bool preloading = process_shared_preload_libraries_in_progress;
+    settings::define(preloading);
+    if (preloading) request_shared_memory();
+    install_writer();
+    install_transaction_hooks();
+    previous_access_hook = object_access_hook;
+    object_access_hook = object_access;
+}

@@ -1,0 +1,91 @@
+// What SQL calls to read, invalidate and save prompts: check the arguments, one call, return.
+#include "cache/lookup.hpp"
+#include "cache/memory.hpp"
+#include "cache/save.hpp"
+#include "cache/writer.hpp"
+#include "exports.hpp"
+#include "pg/postgres.hpp"
+
+namespace prompt_cache {
+
+namespace {
+
+KeyInput number_argument(FunctionCallInfo fcinfo) { return {.number = PG_GETARG_INT64(0), .text = {}}; }
+KeyInput text_argument(FunctionCallInfo fcinfo) { return {.number = {}, .text = view_of(PG_GETARG_TEXT_PP(0))}; }
+
+Datum text_result(FunctionCallInfo fcinfo, text* value) {
+    if (!value) PG_RETURN_NULL();
+    PG_RETURN_TEXT_P(value);
+}
+
+// (prompt, cached, source). The row type is looked up once a query.
+Datum answer_row(FunctionCallInfo fcinfo, const PromptAnswer& answer) {
+    auto* descriptor = static_cast<TupleDesc>(fcinfo->flinfo->fn_extra);
+    if (!descriptor) {
+        MemoryContext before = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+        if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
+            elog(ERROR, "prompt_cache: get_or_build must return a row");
+        descriptor = BlessTupleDesc(descriptor);
+        MemoryContextSwitchTo(before);
+        fcinfo->flinfo->fn_extra = descriptor;
+    }
+    Datum values[] = {PointerGetDatum(answer.prompt), BoolGetDatum(answer.source != Source::kBuilt),
+                      PointerGetDatum(make_text(name_of(answer.source)))};
+    bool nulls[] = {answer.prompt == nullptr, false, false};
+    return HeapTupleGetDatum(heap_form_tuple(descriptor, values, nulls));
+}
+
+// Invalidations are writes, though no row changes: they need an id and leave a nonce.
+Datum invalidate(const char* command, TagKind kind, const KeyInput& input) {
+    PreventCommandIfReadOnly(command);
+    PreventCommandIfParallelMode(command);
+    LookupContext context = open_lookup();
+    const KeyType type = kind == TagKind::kUser ? context.attachment->user_key() : context.attachment->tenant_key();
+    close_lookup(context);
+    if (type == KeyType::kNone)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("no tenants table is attached"),
+                        errhint("Call prompt_cache.attach() with a tenants table.")));
+    KeyBuffer buffer;
+    note_change(Tag(kind, canonical_key(type, input, buffer)));
+    PG_RETURN_BOOL(true);
+}
+
+}  // namespace
+
+PC_FUNCTION(pc_prompt) { return text_result(fcinfo, get_or_build(number_argument(fcinfo)).prompt); }
+PC_FUNCTION(pc_prompt_key) { return text_result(fcinfo, get_or_build(text_argument(fcinfo)).prompt); }
+PC_FUNCTION(pc_get_or_build) { return answer_row(fcinfo, get_or_build(number_argument(fcinfo))); }
+PC_FUNCTION(pc_get_or_build_key) { return answer_row(fcinfo, get_or_build(text_argument(fcinfo))); }
+PC_FUNCTION(pc_build) { return text_result(fcinfo, build_prompt(number_argument(fcinfo))); }
+PC_FUNCTION(pc_build_key) { return text_result(fcinfo, build_prompt(text_argument(fcinfo))); }
+
+PC_FUNCTION(pc_invalidate_user) {
+    return invalidate("prompt_cache.invalidate_user()", TagKind::kUser, number_argument(fcinfo));
+}
+PC_FUNCTION(pc_invalidate_user_key) {
+    return invalidate("prompt_cache.invalidate_user_key()", TagKind::kUser, text_argument(fcinfo));
+}
+PC_FUNCTION(pc_invalidate_tenant) {
+    return invalidate("prompt_cache.invalidate_tenant()", TagKind::kTenant, number_argument(fcinfo));
+}
+PC_FUNCTION(pc_invalidate_tenant_key) {
+    return invalidate("prompt_cache.invalidate_tenant_key()", TagKind::kTenant, text_argument(fcinfo));
+}
+
+PC_FUNCTION(pc_clear) {
+    const std::int64_t dropped = shared ? memory::drop_database(MyDatabaseId) : 0;
+    if (!RecoveryInProgress()) {
+        PreventCommandIfReadOnly("prompt_cache.clear()");
+        note_change(Tag(TagKind::kAll));
+    }
+    PG_RETURN_INT64(dropped);
+}
+
+PC_FUNCTION(pc_flush) {
+    PreventCommandIfReadOnly("prompt_cache.flush()");
+    PG_RETURN_INT64(save_all());
+}
+
+PC_FUNCTION(pc_caller) { PG_RETURN_OID(GetOuterUserId()); }
+
+}  // namespace prompt_cache

@@ -1,0 +1,123 @@
+#include "tier/durable.hpp"
+
+#include "pg/as_owner.hpp"
+#include "pg/catalog.hpp"
+#include "pg/query.hpp"
+
+namespace prompt_cache {
+
+namespace {
+
+enum Column { kId = 1, kPrompt, kTenantKey, kLengths, kStampColumn = kLengths + core::kLayers };
+
+Oid table_owner() { return owner_of_own_relation("user_prompt_cache"); }
+
+Datum stamps_datum(const std::array<Stamp, kStamps>& stamps) {
+    Datum numbers[2 * kStamps];
+    for (unsigned i = 0; i < kStamps; i++) {
+        numbers[2 * i] = Int64GetDatum(stamps[i].weight);
+        numbers[2 * i + 1] = Int64GetDatum(stamps[i].nonces);
+    }
+    return PointerGetDatum(construct_array(numbers, 2 * kStamps, INT8OID, sizeof(std::int64_t), true, TYPALIGN_DOUBLE));
+}
+
+bool parse_stamps(Datum array, std::array<Stamp, kStamps>& stamps) {
+    Datum* numbers = nullptr;
+    bool* nulls = nullptr;
+    int count = 0;
+    deconstruct_array(DatumGetArrayTypeP(array), INT8OID, sizeof(std::int64_t), true, TYPALIGN_DOUBLE, &numbers,
+                      &nulls, &count);
+    if (count != static_cast<int>(2 * kStamps)) return false;
+    for (unsigned i = 0; i < kStamps; i++)
+        stamps[i] = {nulls[2 * i] ? 0 : DatumGetInt64(numbers[2 * i]),
+                     nulls[2 * i + 1] ? 0 : DatumGetInt64(numbers[2 * i + 1])};
+    return true;
+}
+
+// Inside SPI; what it returns lies in `context`.
+std::optional<DurableRow> newest(std::string_view user_key, MemoryContext context, bool read_only) {
+    static Query query(
+        "SELECT id, cached_prompt, tenant_key, application_length, tenant_length, user_length, stamps"
+        " FROM prompt_cache.user_prompt_cache WHERE user_key OPERATOR(pg_catalog.=) $1 ORDER BY id DESC LIMIT 1",
+        {TEXTOID});
+    const Datum key = PointerGetDatum(make_text(user_key));
+    if (query.run(&key, nullptr, read_only, 1) != 1) return std::nullopt;
+    DurableRow row;
+    row.id = DatumGetInt64(*result_datum(0, kId));
+    row.prompt = copy_into(context, *result_text(0, kPrompt));
+    if (const auto tenant = result_text(0, kTenantKey)) row.tenant_key = copy_into(context, *tenant);
+    for (unsigned layer = 0; layer < core::kLayers; layer++)
+        row.lengths[layer] = static_cast<std::size_t>(DatumGetInt32(*result_datum(0, kLengths + layer)));
+    // A row that somebody wrote by hand may have anything in it; what does not add up is not used.
+    if (core::Composition(row.lengths).size() != row.prompt.size() ||
+        !parse_stamps(*result_datum(0, kStampColumn), row.stamps))
+        return std::nullopt;
+    return row;
+}
+
+void insert_row(std::string_view user_key, const DurableRow& row, std::int64_t replaced) {
+    static Query replace(
+        "UPDATE prompt_cache.user_prompt_cache SET replaced_at = pg_catalog.now()"
+        " WHERE id OPERATOR(pg_catalog.=) $1 AND replaced_at IS NULL",
+        {INT8OID});
+    static Query insert(
+        "INSERT INTO prompt_cache.user_prompt_cache"
+        " (user_key, cached_prompt, tenant_key, application_length, tenant_length, user_length, stamps)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        {TEXTOID, TEXTOID, TEXTOID, INT4OID, INT4OID, INT4OID, INT8ARRAYOID});
+    if (replaced != 0) {
+        const Datum id = Int64GetDatum(replaced);
+        replace.run(&id, nullptr, false);
+    }
+    const Datum values[] = {PointerGetDatum(make_text(user_key)),
+                            PointerGetDatum(make_text(row.prompt)),
+                            PointerGetDatum(make_text(row.tenant_key.value_or(""))),
+                            Int32GetDatum(static_cast<std::int32_t>(row.lengths[core::kApplicationLayer])),
+                            Int32GetDatum(static_cast<std::int32_t>(row.lengths[core::kTenantLayer])),
+                            Int32GetDatum(static_cast<std::int32_t>(row.lengths[core::kUserLayer])),
+                            stamps_datum(row.stamps)};
+    const char nulls[] = {' ', ' ', row.tenant_key ? ' ' : 'n', ' ', ' ', ' ', ' '};
+    insert.run(values, nulls, false);
+}
+
+void update_stamps(std::int64_t id, const DurableRow& row) {
+    static Query update(
+        "UPDATE prompt_cache.user_prompt_cache SET stamps = $2 WHERE id OPERATOR(pg_catalog.=) $1",
+        {INT8OID, INT8ARRAYOID});
+    const Datum values[] = {Int64GetDatum(id), stamps_datum(row.stamps)};
+    update.run(values, nullptr, false);
+}
+
+bool same_prompt(const DurableRow& a, const DurableRow& b) {
+    return a.prompt == b.prompt && a.tenant_key == b.tenant_key && a.lengths == b.lengths;
+}
+
+}  // namespace
+
+std::optional<DurableRow> read_newest_row(std::string_view user_key) {
+    MemoryContext context = CurrentMemoryContext;
+    const AsOwnerLocal before = begin_as_owner(table_owner());
+    spi_connect();
+    const std::optional<DurableRow> row = newest(user_key, context, true);
+    SPI_finish();
+    end_as_owner(before);
+    return row;
+}
+
+bool write_row(std::string_view user_key, const DurableRow& row) {
+    bool changed = true;
+    const AsOwnerLocal before = begin_as_owner(table_owner());
+    spi_connect();
+    const std::optional<DurableRow> old = newest(user_key, CurrentMemoryContext, false);
+    if (!old || !same_prompt(*old, row))
+        insert_row(user_key, row, old ? old->id : 0);
+    else if (old->stamps != row.stamps)
+        update_stamps(old->id, row);
+    else
+        changed = false;
+    SPI_finish();
+    end_as_owner(before);
+    return changed;
+}
+
+}  // namespace prompt_cache

@@ -1,0 +1,114 @@
+// The trigger on every source: which tags does this change concern?
+//
+// It stands AFTER INSERT, UPDATE and DELETE FOR EACH ROW, and AFTER TRUNCATE FOR EACH STATEMENT, always without WHEN.
+// Its arguments are names, so that a dump carries them: what kind of source it is, the key's column, and the columns
+// whose change matters. Columns are compared by their raw bytes: a value that was not touched keeps its pointer to
+// the TOAST table, so nothing is ever detoasted to find out that a last_login has moved.
+//
+// A column that is no longer there makes every change count, and a key that is no longer there makes it count for
+// everything: too much, until attach() is called again.
+#include "cache/writer.hpp"
+#include "exports.hpp"
+#include "pg/postgres.hpp"
+
+extern "C" {
+#include "utils/datum.h"
+}
+
+namespace prompt_cache {
+
+namespace {
+
+TagKind kind_named(const char* name) {
+    if (strcmp(name, "user") == 0) return TagKind::kUser;
+    if (strcmp(name, "tenant") == 0) return TagKind::kTenant;
+    if (strcmp(name, "application") == 0) return TagKind::kApplication;
+    return TagKind::kAll;
+}
+
+bool same_bytes(HeapTuple before, HeapTuple after, TupleDesc descriptor, int column) {
+    bool null_before = false;
+    bool null_after = false;
+    const Datum a = heap_getattr(before, column, descriptor, &null_before);
+    const Datum b = heap_getattr(after, column, descriptor, &null_after);
+    if (null_before || null_after) return null_before == null_after;
+    const Form_pg_attribute attribute = TupleDescAttr(descriptor, column - 1);
+    return datumIsEqual(a, b, attribute->attbyval, attribute->attlen);
+}
+
+// Names the row by its key's output form.
+Tag tag_of_row(TagKind kind, HeapTuple row, TupleDesc descriptor, int column) {
+    bool isnull = false;
+    const Datum key = heap_getattr(row, column, descriptor, &isnull);
+    if (isnull) return Tag(TagKind::kAll);
+    char digits[MAXINT8LEN + 1];
+    const auto number = [&](std::int64_t value) {
+        return Tag(kind, {digits, static_cast<std::size_t>(pg_lltoa(value, digits))});
+    };
+    switch (TupleDescAttr(descriptor, column - 1)->atttypid) {
+        case INT8OID: return number(DatumGetInt64(key));
+        case INT4OID: return number(DatumGetInt32(key));
+        case INT2OID: return number(DatumGetInt16(key));
+        case UUIDOID: return Tag(kind, DatumGetCString(DirectFunctionCall1(uuid_out, key)));
+        case TEXTOID:
+        case VARCHAROID: return Tag(kind, view_of(DatumGetTextPP(key)));
+        default: return Tag(TagKind::kAll);
+    }
+}
+
+bool watched_column_changed(const Trigger& trigger, HeapTuple before, HeapTuple after, TupleDesc descriptor) {
+    for (int i = 2; i < trigger.tgnargs; i++) {
+        const int column = SPI_fnumber(descriptor, trigger.tgargs[i]);
+        if (column <= 0 || !same_bytes(before, after, descriptor, column)) return true;
+    }
+    return false;
+}
+
+void note_row_change(const TriggerData& data, TagKind kind) {
+    const Trigger& trigger = *data.tg_trigger;
+    TupleDesc descriptor = RelationGetDescr(data.tg_relation);
+    HeapTuple before = TRIGGER_FIRED_BY_INSERT(data.tg_event) ? nullptr : data.tg_trigtuple;
+    HeapTuple after = TRIGGER_FIRED_BY_UPDATE(data.tg_event)   ? data.tg_newtuple
+                      : TRIGGER_FIRED_BY_INSERT(data.tg_event) ? data.tg_trigtuple
+                                                               : nullptr;
+    if (kind == TagKind::kAll) {
+        note_change(Tag(TagKind::kAll));
+        return;
+    }
+    if (kind == TagKind::kApplication) {
+        if (!before || !after || watched_column_changed(trigger, before, after, descriptor))
+            note_change(Tag(TagKind::kApplication));
+        return;
+    }
+    const int key = SPI_fnumber(descriptor, trigger.tgargs[1]);
+    if (key <= 0) {
+        note_change(Tag(TagKind::kAll));
+        return;
+    }
+    if (before && after && same_bytes(before, after, descriptor, key) &&
+        !watched_column_changed(trigger, before, after, descriptor))
+        return;
+    if (before) note_change(tag_of_row(kind, before, descriptor, key));
+    if (after) note_change(tag_of_row(kind, after, descriptor, key));
+}
+
+}  // namespace
+
+PC_FUNCTION(pc_source_changed) {
+    if (!CALLED_AS_TRIGGER(fcinfo))
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+                        errmsg("prompt_cache._source_changed() can only be called as a trigger"),
+                        errhint("prompt_cache.attach() makes the triggers.")));
+    const auto* data = reinterpret_cast<const TriggerData*>(fcinfo->context);
+    if (!TRIGGER_FIRED_AFTER(data->tg_event) || data->tg_trigger->tgnargs < 2)
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+                        errmsg("trigger \"%s\" does not fit prompt_cache", data->tg_trigger->tgname),
+                        errhint("prompt_cache.attach() makes the triggers.")));
+    if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
+        note_change(Tag(TagKind::kAll));
+    else
+        note_row_change(*data, kind_named(data->tg_trigger->tgargs[0]));
+    return PointerGetDatum(nullptr);
+}
+
+}  // namespace prompt_cache
