@@ -64,8 +64,9 @@ count_regress() {
 stage_regress() {
     local topics folder=$out/regress
     topics=(${REGRESS:-$(names "$here/sql" .sql | grep -v '^prompt_cache--')})
-    [ ${#topics[@]} -gt 0 ] || return 0
     ready normal && new_server regress normal || return 1
+    check_catalog
+    [ ${#topics[@]} -gt 0 ] || return 0
     (
         use_server regress
         mkdir -p "$folder"
@@ -74,7 +75,6 @@ stage_regress() {
             "${topics[@]}" >"$folder/output" 2>&1
     ) || true
     count_regress "$folder" ${#topics[@]}
-    check_catalog
     stop_server regress
 }
 
