@@ -89,7 +89,7 @@ sandbox_bin() { printf '%s' "$work/root-$1$bindir"; }
 build_variant() {
     local folder=$here/build/pg$pg_major-$1
     mkdir -p "$folder"
-    make --no-print-directory -C "$folder" -f ../../Makefile -j"$(nproc)" PG_CONFIG="$pg_config" \
+    make -s --no-print-directory -C "$folder" -f ../../Makefile -j"$(nproc)" PG_CONFIG="$pg_config" \
         TEST_BUILD="$(if [ "$1" = test ]; then echo 1; fi)" "${@:2}"
 }
 
