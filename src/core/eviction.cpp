@@ -17,11 +17,15 @@
 // (within 0.3 points of it on every trace tried; a two-bit CLOCK loses up to eight).  When the buckets run
 // out, the two oldest become one: an epoch before oldest_epoch means the bucket of oldest_epoch.
 //
-// The duel: both policies are played on the keys of a sample (one key in 2^shift, some hundred resident) at
-// the size the cache has.  They need the requests: misses come here by themselves, and hits are found once an
-// epoch by looking at the byte of the watched entries, those of the sample that are resident.  Hits repeated
-// within an epoch are seen once; both policies would have hit them.  The difference in hits fades slowly; its
-// sign picks the policy that the entries follow.
+// The duel: both policies are played on a sample of the keys (one in 2^shift, 256 to 512 resident; all of
+// them in a small cache) at the size the sample has.  They need the requests: misses come here by themselves,
+// and hits are found once an epoch in the byte of the watched entries, those of the sample that are resident.
+// Hits repeated within an epoch are seen once; both policies would have hit them.  The lead in hits fades
+// slowly; its sign picks the policy that the entries follow.  Changing sides moves nothing: both understand
+// what the other leaves behind.
+//
+// Why not sets of the cache that always run one policy, and the rest the better: the losing set costs its
+// share of a difference that reaches forty points, and a cache of sixty entries has no sets.
 #include "eviction.hpp"
 
 #include <cstring>
@@ -30,18 +34,10 @@ namespace prompt_cache::core {
 
 namespace {
 
-#ifdef EVICTION_TUNE
-}
-int t_epochs = 24, t_target = 128, t_hor = 16, t_thr = 0, t_gnum = 9;
-namespace {
-#define kEpochsPerTurn t_epochs
-#define kSampleTarget (unsigned)t_target
-#define kFade t_hor
-#else
-constexpr std::uint32_t kEpochsPerTurn = 24;
-constexpr std::uint32_t kSampleTarget = 128;
-constexpr std::int64_t kFade = 16;
-#endif
+constexpr std::uint32_t kEpochsPerTurn = 24;  // a turn: as many admissions as there are entries
+constexpr std::uint32_t kSampleTarget = 512;
+constexpr std::int64_t kFade = 16;   // turns of the sample that the lead remembers
+constexpr std::int64_t kMargin = 5;  // hits of lead before the entries change sides
 
 enum EvictionQueue : std::uint8_t { kNowhere = 0, kSmall = 1, kMain = 2 };
 
@@ -53,37 +49,59 @@ std::uint8_t hit_epoch_bits(std::uint32_t epoch) noexcept {
     return static_cast<std::uint8_t>(epoch % kHitEpochs << 2);
 }
 
+// Would it fill the small queue alone?
+bool too_large(std::uint64_t size, std::uint64_t room) noexcept {
+    return size > 1 && size > room / 4;
+}
+
 std::uint64_t ghost_window(std::uint64_t whole) noexcept {
     return whole - whole / 10;
 }
 
-void duel_push(DuelQueueShared& queue, DuelKeyShared key) noexcept {
-    queue.keys[queue.count++] = key;
+struct DuelKey {
+    std::uint32_t key;
+    std::uint32_t size;
+};
+
+void duel_push(DuelQueueShared& queue, DuelKey key) noexcept {
+    queue.keys[queue.count] = key.key;
+    queue.sizes[queue.count++] = key.size;
     queue.bytes += key.size;
 }
 
-DuelKeyShared duel_take(DuelQueueShared& queue, std::uint32_t at) noexcept {
-    const DuelKeyShared key = queue.keys[at];
+DuelKey duel_take(DuelQueueShared& queue, std::uint32_t at) noexcept {
+    const DuelKey key{queue.keys[at], queue.sizes[at]};
     queue.count--;
     queue.bytes -= key.size;
-    std::memmove(&queue.keys[at], &queue.keys[at + 1], (queue.count - at) * sizeof(DuelKeyShared));
+    const std::size_t moved = (queue.count - at) * sizeof(std::uint32_t);
+    std::memmove(&queue.keys[at], &queue.keys[at + 1], moved);
+    std::memmove(&queue.sizes[at], &queue.sizes[at + 1], moved);
     return key;
 }
 
 std::uint32_t duel_find(const DuelQueueShared& queue, std::uint32_t key) noexcept {
-    for (std::uint32_t at = 0; at < queue.count; at++)
-        if ((queue.keys[at].key & ~kDuelHits) == key) return at;
+    constexpr std::uint32_t kBlock =
+        16;  // compared without a branch, so that the compiler uses wide registers
+    static_assert(kDuelSlots % kBlock == 0);
+    for (std::uint32_t block = 0; block < queue.count; block += kBlock) {
+        std::uint32_t found = 0;
+        for (std::uint32_t at = 0; at < kBlock; at++)
+            found |= static_cast<std::uint32_t>((queue.keys[block + at] & ~kDuelHits) == key);
+        if (found == 0) continue;
+        for (std::uint32_t at = block; at < queue.count && at < block + kBlock; at++)
+            if ((queue.keys[at] & ~kDuelHits) == key) return at;
+    }
     return kDuelSlots;
 }
 
 bool duel_hit(DuelQueueShared& queue, std::uint32_t key) noexcept {
     const std::uint32_t at = duel_find(queue, key);
     if (at == kDuelSlots) return false;
-    if ((queue.keys[at].key & kDuelHits) < kDuelHits) queue.keys[at].key++;
+    if ((queue.keys[at] & kDuelHits) < kDuelHits) queue.keys[at]++;
     return true;
 }
 
-bool play_lru(DuelShared& duel, DuelKeyShared key, std::uint64_t room) noexcept {
+bool play_lru(DuelShared& duel, DuelKey key, std::uint64_t room) noexcept {
     const std::uint32_t at = duel_find(duel.lru, key.key);
     if (at != kDuelSlots) {
         duel_push(duel.lru, duel_take(duel.lru, at));
@@ -99,26 +117,29 @@ bool play_lru(DuelShared& duel, DuelKeyShared key, std::uint64_t room) noexcept 
 void play_s3_eviction(DuelShared& duel, std::uint64_t room) noexcept {
     const bool from_main = duel.main.bytes > room - room / 4 || duel.small.count == 0;
     DuelQueueShared& queue = from_main ? duel.main : duel.small;
-    DuelKeyShared key = duel_take(queue, 0);
-    const std::uint32_t hits = key.key & kDuelHits;
-    if (hits > 0) {
-        key.key = from_main ? key.key - 1 : key.key - hits;
-        if (duel.main.count == kDuelSlots) duel_take(duel.main, 0);
-        duel_push(duel.main, key);
-    } else if (!from_main) {
+    while (queue.count > 0) {
+        DuelKey key = duel_take(queue, 0);
+        const std::uint32_t hits = key.key & kDuelHits;
+        if (hits > 0) {
+            key.key = from_main ? key.key - 1 : key.key - hits;
+            duel_push(duel.main, key);
+            continue;
+        }
+        if (from_main) return;
         while (duel.ghost.count > 0 &&
                (duel.ghost.bytes + key.size > ghost_window(room) || duel.ghost.count == kDuelSlots))
             duel_take(duel.ghost, 0);
         duel_push(duel.ghost, key);
+        return;
     }
 }
 
-bool play_s3(DuelShared& duel, DuelKeyShared key, std::uint64_t room) noexcept {
+bool play_s3(DuelShared& duel, DuelKey key, std::uint64_t room) noexcept {
     if (duel_hit(duel.small, key.key) || duel_hit(duel.main, key.key)) return true;
     const std::uint32_t ghost = duel_find(duel.ghost, key.key);
     const bool known = ghost != kDuelSlots;
     if (known) duel_take(duel.ghost, ghost);
-    if (key.size > room / 4 && key.size > 1) return false;
+    if (too_large(key.size, room)) return false;
     while (duel.small.count + duel.main.count > 0 && (duel.small.bytes + duel.main.bytes + key.size > room ||
                                                       duel.small.count + duel.main.count == kDuelSlots))
         play_s3_eviction(duel, room);
@@ -207,6 +228,7 @@ void Eviction::begin_epoch() noexcept {
             first = {kNoNode, kNoNode};
         }
     }
+    if (state_.room > bytes()) state_.room -= (state_.room - bytes() + 7) / 8;
     state_.epoch++;
     state_.hit_epoch.store(hit_epoch_bits(state_.epoch), std::memory_order_relaxed);
 }
@@ -220,13 +242,17 @@ std::uint32_t Eviction::fingerprint(std::uint64_t key_hash) const noexcept {
     return short_hash != 0 ? short_hash : 1;
 }
 
+EvictionGhostShared* Eviction::ghost_bucket(std::uint32_t fingerprint) const noexcept {
+    const std::uint64_t bucket = static_cast<std::uint64_t>(fingerprint) * ghost_buckets_ >> 32;
+    return ghosts_ + bucket * kGhostWays;
+}
+
 bool Eviction::take_ghost(std::uint32_t fingerprint) noexcept {
     if (ghost_buckets_ == 0) return false;
-    EvictionGhostShared* bucket =
-        ghosts_ + (static_cast<std::uint64_t>(fingerprint) * ghost_buckets_ >> 32) * kGhostWays;
+    EvictionGhostShared* const bucket = ghost_bucket(fingerprint);
     for (std::uint32_t way = 0; way < kGhostWays; way++) {
         if (bucket[way].fingerprint != fingerprint) continue;
-        const std::uint32_t age = state_.evictions - bucket[way].evictions;
+        const std::uint32_t age = state_.evictions - bucket[way].stamp;
         std::memmove(&bucket[way], &bucket[way + 1], (kGhostWays - 1 - way) * sizeof(*bucket));
         bucket[kGhostWays - 1] = {0, 0};
         return age <= ghost_window(entries());
@@ -236,8 +262,7 @@ bool Eviction::take_ghost(std::uint32_t fingerprint) noexcept {
 
 void Eviction::remember(std::uint32_t fingerprint) noexcept {
     if (ghost_buckets_ == 0) return;
-    EvictionGhostShared* bucket =
-        ghosts_ + (static_cast<std::uint64_t>(fingerprint) * ghost_buckets_ >> 32) * kGhostWays;
+    EvictionGhostShared* const bucket = ghost_bucket(fingerprint);
     std::memmove(&bucket[1], &bucket[0], (kGhostWays - 1) * sizeof(*bucket));
     bucket[0] = {fingerprint, state_.evictions++};
 }
@@ -251,26 +276,38 @@ bool Eviction::sampled(std::uint32_t fingerprint) const noexcept {
 void Eviction::play(std::uint32_t fingerprint, std::uint32_t size) noexcept {
     if (!sampled(fingerprint)) return;
     DuelShared& duel = state_.duel;
-    const std::uint64_t room = bytes() >> duel.shift;
-    const DuelKeyShared key{fingerprint & ~kDuelHits, size};
+    // A sample of a few hundred says little about bytes: there every entry counts the same.
+    const bool whole = duel.shift == 0;
+    const std::uint64_t room = whole ? state_.room : duel.watched_count;
+    const DuelKey key{fingerprint & ~kDuelHits, whole ? size : 1};
     const bool lru = play_lru(duel, key, room);
     const bool s3 = play_s3(duel, key, room);
-    duel.lead -= duel.lead / (kFade * ((entries() >> duel.shift) + 8));
+    duel.lead -= duel.lead / (kFade * (duel.watched_count + 8));
     duel.lead += (lru - s3) * kOneHit;
-    if (duel.lead != 0) state_.follows_lru = duel.lead > 0;
+    if (duel.lead > kMargin * kOneHit)
+        state_.follows_lru = 1;
+    else if (duel.lead < -kMargin * kOneHit)
+        state_.follows_lru = 0;
 }
 
-void Eviction::play_hit(const EvictionNodeShared& entry) noexcept {
-    if (last_hit(entry) == state_.epoch) play(entry.fingerprint, entry.size);
+void Eviction::play_hit(EvictionNodeShared& entry) noexcept {
+    const std::uint32_t age = state_.epoch - last_hit(entry);
+    if (age == 0) {
+        play(entry.fingerprint, entry.size);
+    } else if (age >= kHitEpochs / 2) {
+        // Soon the six bits would come round and look like a hit.
+        const std::uint8_t hits = entry.use.load(std::memory_order_relaxed) & kHits;
+        entry.use.store(hit_epoch_bits(state_.epoch - 1) | hits, std::memory_order_relaxed);
+    }
 }
 
 void Eviction::watch(std::uint32_t index) noexcept {
     EvictionNodeShared& entry = node(index);
     DuelShared& duel = state_.duel;
     entry.watch = 0;
-    if (!sampled(entry.fingerprint) || duel.watched_count == kDuelWatched) return;
+    if (!sampled(entry.fingerprint) || duel.watched_count == kDuelSlots) return;
     duel.watched[duel.watched_count++] = index;
-    entry.watch = static_cast<std::uint8_t>(duel.watched_count);
+    entry.watch = static_cast<std::uint16_t>(duel.watched_count);
 }
 
 void Eviction::unwatch(EvictionNodeShared& entry) noexcept {
@@ -282,29 +319,43 @@ void Eviction::unwatch(EvictionNodeShared& entry) noexcept {
     entry.watch = 0;
 }
 
-void Eviction::thin_sample() noexcept {
+// As the namespace grows, half the keys leave the sample; when it has shrunk a lot, the duel begins anew.
+void Eviction::fit_sample() noexcept {
     DuelShared& duel = state_.duel;
-    duel.shift++;
-    for (DuelQueueShared* queue : {&duel.lru, &duel.small, &duel.main, &duel.ghost})
-        for (std::uint32_t at = queue->count; at-- > 0;)
-            if (!sampled(queue->keys[at].key)) duel_take(*queue, at);
-    for (std::uint32_t at = duel.watched_count; at-- > 0;) {
-        EvictionNodeShared& entry = node(duel.watched[at]);
-        if (!sampled(entry.fingerprint)) unwatch(entry);
+    DuelQueueShared* const queues[] = {&duel.lru, &duel.small, &duel.main, &duel.ghost};
+    if (duel.shift > 0 && entries() >> duel.shift < kSampleTarget / 8) {
+        while (duel.watched_count > 0) unwatch(node(duel.watched[duel.watched_count - 1]));
+        for (DuelQueueShared* queue : queues) {
+            queue->count = 0;
+            queue->bytes = 0;
+        }
+        duel.shift = 0;
+        duel.lead = 0;
+    }
+    while (entries() >> duel.shift > kSampleTarget) {
+        duel.shift++;
+        for (DuelQueueShared* queue : queues) {
+            for (std::uint32_t at = queue->count; at-- > 0;) {
+                if (!sampled(queue->keys[at])) {
+                    duel_take(*queue, at);
+                } else {
+                    queue->bytes -= queue->sizes[at] - 1;
+                    queue->sizes[at] = 1;
+                }
+            }
+        }
+        for (std::uint32_t at = duel.watched_count; at-- > 0;) {
+            EvictionNodeShared& entry = node(duel.watched[at]);
+            if (!sampled(entry.fingerprint)) unwatch(entry);
+        }
     }
 }
 
 // ---- calls
 
 bool Eviction::admissible(std::uint64_t key_hash, std::uint32_t size) noexcept {
-    if (size <= 1 || size <= bytes() / 4 || state_.follows_lru) return true;
-    const std::uint32_t print = fingerprint(key_hash);
-    if (take_ghost(print)) {
-        remember(print);
-        return true;
-    }
-    play(print, size);
-    remember(print);
+    if (!too_large(size, state_.room) || state_.follows_lru) return true;
+    play(fingerprint(key_hash), size);
     return false;
 }
 
@@ -315,23 +366,29 @@ void Eviction::admit(std::uint32_t index, std::uint64_t key_hash, std::uint32_t 
     entry.use.store(hit_epoch_bits(state_.epoch - 1), std::memory_order_relaxed);
     const bool known = take_ghost(entry.fingerprint);
     link(index, known || state_.follows_lru ? kMain : kSmall, state_.epoch, 0);
-    while (entries() >> state_.duel.shift > kSampleTarget) thin_sample();
-    play(entry.fingerprint, size);
+    if (bytes() > state_.room) state_.room = bytes();
+    fit_sample();
     watch(index);
+    play(entry.fingerprint, size);
     count_admission();
+}
+
+bool Eviction::small_goes(std::uint32_t small, std::uint32_t main) const noexcept {
+    if (small == kNoNode || main == kNoNode) return main == kNoNode;
+    if (state_.follows_lru) return static_cast<std::int32_t>(node(small).epoch - node(main).epoch) <= 0;
+    return state_.main_bytes <= state_.room - state_.room / 4;
 }
 
 std::uint32_t Eviction::victim(EvictionDeadFn dead, void* context) noexcept {
     std::uint32_t best = kNoNode;
     std::uint32_t best_merit = UINT32_MAX;
+    bool from_small = small_goes(state_.small.oldest, oldest_in_main());
     for (int looked = 0; looked < kEvictionInspections; looked++) {
         const std::uint32_t small = state_.small.oldest;
         const std::uint32_t main = oldest_in_main();
-        bool from_small = main == kNoNode;
-        if (small != kNoNode && main != kNoNode)
-            from_small = state_.follows_lru
-                             ? static_cast<std::int32_t>(node(small).epoch - node(main).epoch) <= 0
-                             : state_.main_bytes <= bytes() - bytes() / 4;
+        // S3-FIFO stays with its queue until an entry goes, LRU compares again.
+        if (state_.follows_lru || (from_small ? small : main) == kNoNode)
+            from_small = small_goes(small, main);
         const std::uint32_t index = from_small ? small : main;
         if (index == kNoNode) return kNoNode;
         if (dead != nullptr && dead(context, index)) return index;

@@ -18,7 +18,7 @@
 // follow the one that would have hit more; eviction.cpp tells how.  One queue whose share adapts to hits
 // among the ghosts (as ARC does) was measured too: it stays up to eleven points behind the better one.
 //
-// Costs: 24 bytes an entry, 8 bytes a ghost slot (one or two slots an expected entry), 7 KB a namespace.
+// Costs: 24 bytes an entry, 8 bytes a ghost slot (one or two slots an expected entry), 24 KB a namespace.
 //
 // Locking: every call but touch() needs the namespace's writer lock, and the ghost table a lock of all the
 // namespaces that share it.  touch() needs only that the entry is not freed meanwhile; it writes at most one
@@ -37,8 +37,7 @@ inline constexpr std::uint32_t kNoNode = UINT32_MAX;
 inline constexpr int kEvictionInspections = 30;
 // Generations that LRU order is kept in, and keys of the sample that the two policies are played on.
 inline constexpr std::uint32_t kEvictionBuckets = 32;
-inline constexpr std::uint32_t kDuelSlots = 160;
-inline constexpr std::uint32_t kDuelWatched = 255;
+inline constexpr std::uint32_t kDuelSlots = 640;
 
 // Part of every entry.  Made by admit(); all zero is a fine state before it.
 struct EvictionNodeShared {
@@ -49,8 +48,7 @@ struct EvictionNodeShared {
     std::uint32_t epoch;            // when it took its place; writer lock
     std::atomic<std::uint8_t> use;  // epoch of the last hit * 4 + hits, saturating; any reader, relaxed
     std::uint8_t queue;             // EvictionQueue it hangs in; writer lock
-    std::uint8_t watch;             // 1 + its place among the watched, 0 = not in the sample; writer lock
-    std::uint8_t unused;
+    std::uint16_t watch;            // 1 + its place among the watched, 0 = not in the sample; writer lock
 };
 static_assert(sizeof(EvictionNodeShared) == 24 && alignof(EvictionNodeShared) == 4);
 static_assert(std::atomic<std::uint8_t>::is_always_lock_free);
@@ -58,7 +56,7 @@ static_assert(std::atomic<std::uint8_t>::is_always_lock_free);
 // A key evicted lately.  All zero = empty.
 struct EvictionGhostShared {
     std::uint32_t fingerprint;  // 0 = empty; ghost lock
-    std::uint32_t evictions;    // how many the namespace had remembered before; ghost lock
+    std::uint32_t stamp;        // how many keys the namespace had remembered before; ghost lock
 };
 static_assert(sizeof(EvictionGhostShared) == 8);
 
@@ -67,29 +65,25 @@ struct EvictionListShared {
     std::uint32_t oldest;
 };
 
-struct DuelKeyShared {
-    std::uint32_t key;  // fingerprint with the hits in its two low bits
-    std::uint32_t size;
-};
-
+// Keys in order of eviction, first to go first.  Short enough to be searched and moved whole.
 struct DuelQueueShared {
     std::uint64_t bytes;
     std::uint32_t count;
     std::uint32_t unused;
-    DuelKeyShared keys[kDuelSlots];  // oldest first
+    std::uint32_t keys[kDuelSlots];  // fingerprint with the hits in its two low bits
+    std::uint32_t sizes[kDuelSlots];
 };
 
-// What the two policies would hold of the sample.
+// What the two policies would hold of the sample; writer lock.
 struct DuelShared {
     DuelQueueShared lru;
     DuelQueueShared small;
     DuelQueueShared main;
     DuelQueueShared ghost;
-    std::uint32_t watched[kDuelWatched];  // resident entries whose key is in the sample
+    std::uint32_t watched[kDuelSlots];  // resident entries whose key is in the sample
     std::uint32_t watched_count;
-    std::int64_t lead;    // of LRU's hits over S3-FIFO's, fading, in 2^-20 of a hit
     std::uint32_t shift;  // one key in 2^shift is in the sample
-    std::uint32_t unused;
+    std::int64_t lead;    // of LRU's hits over S3-FIFO's, fading, in 2^-20 of a hit
 };
 
 // One per namespace; writer lock throughout, but for `hit_epoch`.  Made by init(); zero bytes are not a valid
@@ -108,6 +102,7 @@ struct EvictionShared {
     std::uint32_t main_entries;
     std::uint64_t small_bytes;
     std::uint64_t main_bytes;
+    std::uint64_t room;                            // what it has been filled to lately
     EvictionListShared small;                      // S3-FIFO's small queue, by age
     EvictionListShared buckets[kEvictionBuckets];  // the main queue, cut by epoch
     DuelShared duel;
@@ -141,9 +136,10 @@ class Eviction {
         if (now != use) node.use.store(now, std::memory_order_relaxed);
     }
 
-    // Is a new entry worth the room that must be made for it?  False for one that would fill the small queue
-    // alone, unless it was asked for before; then nothing need be evicted and admit() must not follow.
-    // Not to be asked while there is room.  `key_hash` is the same for the same key of the namespace.
+    // Is a new entry worth the room that must be made for it?  S3-FIFO refuses what is larger than its small
+    // queue, a quarter of the whole, and hits more for it; while LRU leads, and while there is room (do not
+    // ask then), everything is let in.  After false nothing need be evicted and admit() should not follow; a
+    // caller that lets the entry in all the same does no harm.  `key_hash` is the same for the same key.
     bool admissible(std::uint64_t key_hash, std::uint32_t size) noexcept;
 
     // A new entry.
@@ -177,20 +173,22 @@ class Eviction {
     std::uint32_t fingerprint(std::uint64_t key_hash) const noexcept;
     std::uint32_t last_hit(const EvictionNodeShared& entry) const noexcept;
     std::uint32_t oldest_in_main() noexcept;
+    bool small_goes(std::uint32_t small, std::uint32_t main) const noexcept;
     void link(std::uint32_t index, std::uint8_t queue, std::uint32_t epoch, std::uint8_t hits) noexcept;
     void unlink(std::uint32_t index) noexcept;
     void count_admission() noexcept;
     void begin_epoch() noexcept;
 
+    EvictionGhostShared* ghost_bucket(std::uint32_t fingerprint) const noexcept;
     bool take_ghost(std::uint32_t fingerprint) noexcept;
     void remember(std::uint32_t fingerprint) noexcept;
 
     void play(std::uint32_t fingerprint, std::uint32_t size) noexcept;
-    void play_hit(const EvictionNodeShared& entry) noexcept;
+    void play_hit(EvictionNodeShared& entry) noexcept;
     void watch(std::uint32_t index) noexcept;
     void unwatch(EvictionNodeShared& entry) noexcept;
     bool sampled(std::uint32_t fingerprint) const noexcept;
-    void thin_sample() noexcept;
+    void fit_sample() noexcept;
 
     EvictionShared& state_;
     unsigned char* nodes_;
