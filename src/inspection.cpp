@@ -16,10 +16,14 @@ using core::Counter;
 
 const char* layer_name(EntryKind kind) {
     switch (kind) {
-        case EntryKind::kApplication: return "application";
-        case EntryKind::kTenant: return "tenant";
-        case EntryKind::kUser: return "user";
-        case EntryKind::kAttachment: break;
+        case EntryKind::kApplication:
+            return "application";
+        case EntryKind::kTenant:
+            return "tenant";
+        case EntryKind::kUser:
+            return "user";
+        case EntryKind::kAttachment:
+            break;
     }
     return "";
 }
@@ -46,22 +50,23 @@ PC_FUNCTION(pc_stats) {
     const auto sum = [&](Counter counter) {
         return Int64GetDatum(static_cast<std::int64_t>(statistics.sum(core::kPromptNamespace, counter)));
     };
-    Datum values[] = {PointerGetDatum(make_text("prompt")),
-                      Int64GetDatum(static_cast<std::int64_t>(usage.entries)),
-                      Int64GetDatum(static_cast<std::int64_t>(usage.bytes)),
-                      sum(Counter::kHitsMemory),
-                      sum(Counter::kHitsRedis),
-                      sum(Counter::kHitsDatabase),
-                      sum(Counter::kBuiltCalls),
-                      sum(Counter::kNotFound),
-                      sum(Counter::kBuilds),
-                      sum(Counter::kBuildMicros),
-                      sum(Counter::kEvictions),
-                      sum(Counter::kExpirations),
-                      sum(Counter::kInvalidations),
-                      sum(Counter::kBypasses),
-                      sum(Counter::kErrors),
-                      TimestampTzGetDatum(statistics.reset_at[core::kPromptNamespace].load(std::memory_order_relaxed))};
+    Datum values[] = {
+        PointerGetDatum(make_text("prompt")),
+        Int64GetDatum(static_cast<std::int64_t>(usage.entries)),
+        Int64GetDatum(static_cast<std::int64_t>(usage.bytes)),
+        sum(Counter::kHitsMemory),
+        sum(Counter::kHitsRedis),
+        sum(Counter::kHitsDatabase),
+        sum(Counter::kBuiltCalls),
+        sum(Counter::kNotFound),
+        sum(Counter::kBuilds),
+        sum(Counter::kBuildMicros),
+        sum(Counter::kEvictions),
+        sum(Counter::kExpirations),
+        sum(Counter::kInvalidations),
+        sum(Counter::kBypasses),
+        sum(Counter::kErrors),
+        TimestampTzGetDatum(statistics.reset_at[core::kPromptNamespace].load(std::memory_order_relaxed))};
     bool nulls[std::size(values)] = {};
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     return static_cast<Datum>(0);
@@ -98,15 +103,18 @@ PC_FUNCTION(pc_entries) {
 PC_FUNCTION(pc_memory_status) {
     if (!shared) PG_RETURN_NULL();
     const memory::Usage usage = memory::usage();
-    char* json = psprintf("{\"state\": \"on\", \"bytes\": %llu, \"entries\": %llu, \"size\": %llu, \"fixed\": %llu}",
-                          static_cast<unsigned long long>(usage.bytes), static_cast<unsigned long long>(usage.entries),
-                          static_cast<unsigned long long>(usage.total_bytes),
-                          static_cast<unsigned long long>(usage.fixed_bytes));
+    char* json =
+        psprintf("{\"state\": \"on\", \"bytes\": %llu, \"entries\": %llu, \"size\": %llu, \"fixed\": %llu}",
+                 static_cast<unsigned long long>(usage.bytes), static_cast<unsigned long long>(usage.entries),
+                 static_cast<unsigned long long>(usage.total_bytes),
+                 static_cast<unsigned long long>(usage.fixed_bytes));
     return DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
 }
 
 #ifdef PROMPT_CACHE_TEST
-PC_FUNCTION(pc_consistent) { PG_RETURN_BOOL(!shared || memory::consistent()); }
+PC_FUNCTION(pc_consistent) {
+    PG_RETURN_BOOL(!shared || memory::consistent());
+}
 #endif
 
 }  // namespace prompt_cache

@@ -1,4 +1,5 @@
-// Loading: the magic block, settings and hooks. Nothing here may raise an error: LOAD and pg_upgrade depend on it.
+// Loading: the magic block, settings and hooks. Nothing here may raise an error: LOAD and pg_upgrade depend
+// on it.
 #include "cache/shared.hpp"
 #include "cache/transaction.hpp"
 #include "cache/writer.hpp"
@@ -20,8 +21,8 @@ namespace {
 
 object_access_hook_type previous_access_hook = nullptr;
 
-// DROP EXTENSION takes the wiring along, and DROP DATABASE everything: their entries are freed at once, which is
-// harmless if the drop is rolled back, and for the extension everybody else's copies die at commit.
+// DROP EXTENSION takes the wiring along, and DROP DATABASE everything: their entries are freed at once, which
+// is harmless if the drop is rolled back, and for the extension everybody else's copies die at commit.
 void object_access(ObjectAccessType access, Oid catalog, Oid object, int part, void* argument) {
     if (previous_access_hook) previous_access_hook(access, catalog, object, part, argument);
     if (access != OAT_DROP) return;

@@ -10,8 +10,12 @@ namespace prompt_cache {
 
 namespace {
 
-KeyInput number_argument(FunctionCallInfo fcinfo) { return {.number = PG_GETARG_INT64(0), .text = {}}; }
-KeyInput text_argument(FunctionCallInfo fcinfo) { return {.number = {}, .text = view_of(PG_GETARG_TEXT_PP(0))}; }
+KeyInput number_argument(FunctionCallInfo fcinfo) {
+    return {.number = PG_GETARG_INT64(0), .text = {}};
+}
+KeyInput text_argument(FunctionCallInfo fcinfo) {
+    return {.number = {}, .text = view_of(PG_GETARG_TEXT_PP(0))};
+}
 
 Datum text_result(FunctionCallInfo fcinfo, text* value) {
     if (!value) PG_RETURN_NULL();
@@ -40,11 +44,13 @@ Datum invalidate(const char* command, TagKind kind, const KeyInput& input) {
     PreventCommandIfReadOnly(command);
     PreventCommandIfParallelMode(command);
     LookupContext context = open_lookup();
-    const KeyType type = kind == TagKind::kUser ? context.attachment->user_key() : context.attachment->tenant_key();
+    const KeyType type =
+        kind == TagKind::kUser ? context.attachment->user_key() : context.attachment->tenant_key();
     close_lookup(context);
     if (type == KeyType::kNone)
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("no tenants table is attached"),
-                        errhint("Call prompt_cache.attach() with a tenants table.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("no tenants table is attached"),
+                 errhint("Call prompt_cache.attach() with a tenants table.")));
     KeyBuffer buffer;
     note_change(Tag(kind, canonical_key(type, input, buffer)));
     PG_RETURN_BOOL(true);
@@ -52,12 +58,24 @@ Datum invalidate(const char* command, TagKind kind, const KeyInput& input) {
 
 }  // namespace
 
-PC_FUNCTION(pc_prompt) { return text_result(fcinfo, get_or_build(number_argument(fcinfo)).prompt); }
-PC_FUNCTION(pc_prompt_key) { return text_result(fcinfo, get_or_build(text_argument(fcinfo)).prompt); }
-PC_FUNCTION(pc_get_or_build) { return answer_row(fcinfo, get_or_build(number_argument(fcinfo))); }
-PC_FUNCTION(pc_get_or_build_key) { return answer_row(fcinfo, get_or_build(text_argument(fcinfo))); }
-PC_FUNCTION(pc_build) { return text_result(fcinfo, build_prompt(number_argument(fcinfo))); }
-PC_FUNCTION(pc_build_key) { return text_result(fcinfo, build_prompt(text_argument(fcinfo))); }
+PC_FUNCTION(pc_prompt) {
+    return text_result(fcinfo, get_or_build(number_argument(fcinfo)).prompt);
+}
+PC_FUNCTION(pc_prompt_key) {
+    return text_result(fcinfo, get_or_build(text_argument(fcinfo)).prompt);
+}
+PC_FUNCTION(pc_get_or_build) {
+    return answer_row(fcinfo, get_or_build(number_argument(fcinfo)));
+}
+PC_FUNCTION(pc_get_or_build_key) {
+    return answer_row(fcinfo, get_or_build(text_argument(fcinfo)));
+}
+PC_FUNCTION(pc_build) {
+    return text_result(fcinfo, build_prompt(number_argument(fcinfo)));
+}
+PC_FUNCTION(pc_build_key) {
+    return text_result(fcinfo, build_prompt(text_argument(fcinfo)));
+}
 
 PC_FUNCTION(pc_invalidate_user) {
     return invalidate("prompt_cache.invalidate_user()", TagKind::kUser, number_argument(fcinfo));
@@ -86,6 +104,8 @@ PC_FUNCTION(pc_flush) {
     PG_RETURN_INT64(save_all());
 }
 
-PC_FUNCTION(pc_caller) { PG_RETURN_OID(GetOuterUserId()); }
+PC_FUNCTION(pc_caller) {
+    PG_RETURN_OID(GetOuterUserId());
+}
 
 }  // namespace prompt_cache

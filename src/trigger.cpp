@@ -1,12 +1,13 @@
 // The trigger on every source: which tags does this change concern?
 //
-// It stands AFTER INSERT, UPDATE and DELETE FOR EACH ROW, and AFTER TRUNCATE FOR EACH STATEMENT, always without WHEN.
-// Its arguments are names, so that a dump carries them: what kind of source it is, the key's column, and the columns
-// whose change matters. Columns are compared by their raw bytes: a value that was not touched keeps its pointer to
-// the TOAST table, so nothing is ever detoasted to find out that a last_login has moved.
+// It stands AFTER INSERT, UPDATE and DELETE FOR EACH ROW, and AFTER TRUNCATE FOR EACH STATEMENT, always
+// without WHEN. Its arguments are names, so that a dump carries them: what kind of source it is, the key's
+// column, and the columns whose change matters. Columns are compared by their raw bytes: a value that was not
+// touched keeps its pointer to the TOAST table, so nothing is ever detoasted to find out that a last_login
+// has moved.
 //
-// A column that is no longer there makes every change count, and a key that is no longer there makes it count for
-// everything: too much, until attach() is called again.
+// A column that is no longer there makes every change count, and a key that is no longer there makes it count
+// for everything: too much, until attach() is called again.
 #include "cache/writer.hpp"
 #include "exports.hpp"
 #include "pg/postgres.hpp"
@@ -46,13 +47,19 @@ Tag tag_of_row(TagKind kind, HeapTuple row, TupleDesc descriptor, int column) {
         return Tag(kind, {digits, static_cast<std::size_t>(pg_lltoa(value, digits))});
     };
     switch (TupleDescAttr(descriptor, column - 1)->atttypid) {
-        case INT8OID: return number(DatumGetInt64(key));
-        case INT4OID: return number(DatumGetInt32(key));
-        case INT2OID: return number(DatumGetInt16(key));
-        case UUIDOID: return Tag(kind, DatumGetCString(DirectFunctionCall1(uuid_out, key)));
+        case INT8OID:
+            return number(DatumGetInt64(key));
+        case INT4OID:
+            return number(DatumGetInt32(key));
+        case INT2OID:
+            return number(DatumGetInt16(key));
+        case UUIDOID:
+            return Tag(kind, DatumGetCString(DirectFunctionCall1(uuid_out, key)));
         case TEXTOID:
-        case VARCHAROID: return Tag(kind, view_of(DatumGetTextPP(key)));
-        default: return Tag(TagKind::kAll);
+        case VARCHAROID:
+            return Tag(kind, view_of(DatumGetTextPP(key)));
+        default:
+            return Tag(TagKind::kAll);
     }
 }
 

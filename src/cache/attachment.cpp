@@ -49,7 +49,8 @@ void append_array_texts(StringInfo flat, Datum array, std::uint32_t* lengths) {
 std::uint32_t append_oids(StringInfo flat, Datum array, Oid* into, std::uint32_t most) {
     Datum* oids = nullptr;
     int count = 0;
-    deconstruct_array(DatumGetArrayTypeP(array), OIDOID, sizeof(Oid), true, TYPALIGN_INT, &oids, nullptr, &count);
+    deconstruct_array(DatumGetArrayTypeP(array), OIDOID, sizeof(Oid), true, TYPALIGN_INT, &oids, nullptr,
+                      &count);
     for (int i = 0; i < count; i++) {
         const Oid oid = DatumGetObjectId(oids[i]);
         if (flat)
@@ -90,10 +91,10 @@ std::string_view read_flat(MemoryContext context) {
     return copy;
 }
 
-bool adopt_shared_copy(const core::SnapshotView& view, const core::SlotHistory& star) {
+bool adopt_shared_copy(const core::SnapshotView& view) {
     const EntryKey key(EntryKind::kAttachment, {});
     FoundEntry found;
-    if (!memory::find(key, found) || !star.hit(found.tags[0].gen, view)) return false;
+    if (!memory::find(key, found) || !star_slot().hit(found.tags[0].gen, view)) return false;
     char* flat = static_cast<char*>(palloc(found.header.value_length));
     const bool whole = memory::read_value(found, flat) && memory::still_there(found);
     if (whole) {
@@ -108,7 +109,8 @@ bool adopt_shared_copy(const core::SnapshotView& view, const core::SlotHistory& 
 
 void Attachment::adopt(std::string_view flat) {
     if (!context_local)
-        context_local = AllocSetContextCreate(TopMemoryContext, "prompt_cache attachment", ALLOCSET_SMALL_SIZES);
+        context_local =
+            AllocSetContextCreate(TopMemoryContext, "prompt_cache attachment", ALLOCSET_SMALL_SIZES);
     gen.reset();
     if (flat == flat_) return;
     MemoryContextReset(context_local);
@@ -120,11 +122,13 @@ void Attachment::adopt(std::string_view flat) {
     memcpy(&header_, flat_.data(), sizeof(header_));
     std::size_t at = sizeof(header_);
     const auto take = [&](std::uint32_t length) {
-        const std::string_view bytes = copy_into(context_local, {flat_.data() + at, length});   // ends in NUL, aligned
+        const std::string_view bytes =
+            copy_into(context_local, {flat_.data() + at, length});  // ends in NUL, aligned
         at += length;
         return bytes.data();
     };
-    for (unsigned layer = 0; layer < core::kLayers; layer++) query_[layer] = take(header_.query_length[layer]);
+    for (unsigned layer = 0; layer < core::kLayers; layer++)
+        query_[layer] = take(header_.query_length[layer]);
     problem_ = take(header_.problem_length);
     sources_ = reinterpret_cast<const Oid*>(take(header_.source_count * sizeof(Oid)));
 }
@@ -140,19 +144,19 @@ void Attachment::require_usable() const {
                         errhint("Call prompt_cache.attach() again.")));
 }
 
-const Attachment& attachment_under(const core::SnapshotView& view, const core::SlotHistory* star) {
+const Attachment& attachment_under(const core::SnapshotView& view, bool use_cache) {
     Attachment& local = attachment_local;
     if (database_local != MyDatabaseId) local.gen.reset();
     database_local = MyDatabaseId;
-    if (star && local.gen && star->hit(*local.gen, view)) return local;
-    if (star && adopt_shared_copy(view, *star)) return local;
+    if (use_cache && local.gen && star_slot().hit(*local.gen, view)) return local;
+    if (use_cache && adopt_shared_copy(view)) return local;
 
-    const std::string_view flat = read_flat(CurrentMemoryContext);
-    local.adopt(flat);
-    if (star) local.gen = slot_of(Tag(TagKind::kAll)).read_locked().store_generation(view);
+    local.adopt(read_flat(CurrentMemoryContext));
+    if (use_cache) local.gen = star_slot().read_locked().store_generation(view);
     if (local.gen) {
-        TagReference tag{*local.gen, slot_number(MyDatabaseId, Tag(TagKind::kAll)), 0};
-        memory::store(EntryKey(EntryKind::kAttachment, {}), {.flags = 0, .pointer = {}, .value = local.flat(), .tags = {&tag, 1}});
+        const TagReference tag{*local.gen, slot_number(MyDatabaseId, Tag(TagKind::kAll)), 0};
+        memory::store(EntryKey(EntryKind::kAttachment, {}),
+                      {.flags = 0, .pointer = {}, .value = local.flat(), .tags = {&tag, 1}});
     }
     return local;
 }

@@ -1,9 +1,11 @@
-// How the chat schema is wired: read from the table `attachment` and the catalogs under the caller's snapshot, and
-// remembered as long as nothing in this database was marked `*` (DDL on a source, attach, detach).
+// How the chat schema is wired: read from the table `attachment` and the catalogs under the caller's
+// snapshot, and remembered as long as nothing in this database was marked `*` (DDL on a source, attach,
+// detach).
 //
-// It is an entry like any other, judged by the slot of `*`: a backend keeps one copy of its own, and shared memory
-// keeps one that saves a new connection the catalog queries. Part of it is whether all our triggers stand on every
-// source, partitions included, ENABLE ALWAYS. Without them a change could go unnoticed, so nothing is stored then.
+// It is an entry like any other, judged by the slot of `*`: a backend keeps one copy of its own, and shared
+// memory keeps one that saves a new connection the catalog queries. Part of it is whether all our triggers
+// stand on every source, partitions included, ENABLE ALWAYS. Without them a change could go unnoticed, so
+// nothing is stored then.
 #pragma once
 
 #include "core/composition.hpp"
@@ -22,8 +24,8 @@ struct AttachmentHeader {
     std::uint32_t query_length[core::kLayers];
     std::uint32_t problem_length;
     std::uint32_t source_count;
-    bool sound;      // every trigger stands
-    bool durable;    // no source is unlogged
+    bool sound;    // every trigger stands
+    bool durable;  // no source is unlogged
     bool attached;
     bool spare;
 };
@@ -49,7 +51,7 @@ class Attachment {
     // ERROR with a hint where nothing is attached, or where it no longer fits the tables.
     void require_usable() const;
 
-    void adopt(std::string_view flat);   // parses and keeps a copy
+    void adopt(std::string_view flat);  // parses and keeps a copy
     std::string_view flat() const { return flat_; }
 
   private:
@@ -60,8 +62,8 @@ class Attachment {
     const Oid* sources_ = nullptr;
 };
 
-// The wiring under the active snapshot. `star` is the slot of `*`, null where the cache may not be used: then it is
-// read anew. The reference holds until the next call.
-const Attachment& attachment_under(const core::SnapshotView& view, const core::SlotHistory* star);
+// The wiring under the active snapshot; read anew where the cache may not be used. The reference holds until
+// the next call.
+const Attachment& attachment_under(const core::SnapshotView& view, bool use_cache);
 
 }  // namespace prompt_cache

@@ -15,9 +15,12 @@ struct PlansLocal {
 
 Oid type_of(KeyType type) {
     switch (type) {
-        case KeyType::kInteger: return INT8OID;
-        case KeyType::kUuid: return UUIDOID;
-        default: return TEXTOID;
+        case KeyType::kInteger:
+            return INT8OID;
+        case KeyType::kUuid:
+            return UUIDOID;
+        default:
+            return TEXTOID;
     }
 }
 
@@ -31,9 +34,12 @@ Datum parse_uuid(std::string_view text) {
 
 Datum key_datum(KeyType type, std::string_view key) {
     switch (type) {
-        case KeyType::kInteger: return Int64GetDatum(parse_integer(key));
-        case KeyType::kUuid: return parse_uuid(key);
-        default: return PointerGetDatum(make_text(key));
+        case KeyType::kInteger:
+            return Int64GetDatum(parse_integer(key));
+        case KeyType::kUuid:
+            return parse_uuid(key);
+        default:
+            return PointerGetDatum(make_text(key));
     }
 }
 
@@ -56,7 +62,8 @@ std::string_view canonical_key(KeyType type, const KeyInput& input, KeyBuffer& b
     if (type == KeyType::kInteger)
         return print_integer(input.number ? *input.number : parse_integer(input.text), buffer);
     if (input.number && type != KeyType::kText)
-        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("the attached keys are of type uuid, not integer"),
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+                        errmsg("the attached keys are of type uuid, not integer"),
                         errhint("Call the function whose name ends in _key with the key as text.")));
     if (input.number) return print_integer(*input.number, buffer);
     if (type == KeyType::kText) return input.text;
@@ -87,7 +94,8 @@ LayerLocal build_layer(const Attachment& attachment, core::LayerIndex layer, std
     }
     Datum value = layer == core::kApplicationLayer ? static_cast<Datum>(0) : key_datum(type, key);
     const int result = SPI_execute_plan(plan, &value, nullptr, true, 1);
-    if (result != SPI_OK_SELECT) elog(ERROR, "prompt_cache: builder failed: %s", SPI_result_code_string(result));
+    if (result != SPI_OK_SELECT)
+        elog(ERROR, "prompt_cache: builder failed: %s", SPI_result_code_string(result));
     if (SPI_processed > 0) {
         built.found = true;
         if (const auto text = result_text(0, 1)) built.text = copy_into(context, *text);

@@ -8,9 +8,9 @@ namespace prompt_cache {
 
 // One layer in memory of this backend.
 struct LayerLocal {
-    bool found = false;                          // the row exists
-    std::optional<std::string_view> pointer;     // of a user's layer: the tenant's key
-    std::string_view text;                       // '' where the column is NULL
+    bool found = false;                       // the row exists
+    std::optional<std::string_view> pointer;  // of a user's layer: the tenant's key
+    std::string_view text;                    // '' where the column is NULL
 };
 
 // A key as the caller gives it: an integer, or text that has to be of the key's type.
@@ -19,16 +19,16 @@ struct KeyInput {
     std::string_view text;
 };
 
-// The key in the output form of its type, which is what tags and entries are named by. `buffer` takes it where it has
-// to be written; text keys are borrowed. Raises 22P02 for text that is not of the type, 42804 for a number where the
-// keys are not integers.
+// The key in the output form of its type, which is what tags and entries are named by. `buffer` takes it
+// where it has to be written; text keys are borrowed. Raises 22P02 for text that is not of the type, 42804
+// for a number where the keys are not integers.
 struct KeyBuffer {
     char bytes[64];
 };
 std::string_view canonical_key(KeyType type, const KeyInput& input, KeyBuffer& buffer);
 
-// Runs the layer's query under the active snapshot; what it returns lies in the current memory context. An error of
-// the query is passed on untouched.
+// Runs the layer's query under the active snapshot; what it returns lies in the current memory context. An
+// error of the query is passed on untouched.
 LayerLocal build_layer(const Attachment& attachment, core::LayerIndex layer, std::string_view key);
 
 }  // namespace prompt_cache

@@ -18,10 +18,14 @@ constexpr StampIndex kStampOf[core::kLayers] = {kApplicationStamp, kTenantStamp,
 
 Tag tag_of(EntryKind kind, std::string_view key) noexcept {
     switch (kind) {
-        case EntryKind::kApplication: return Tag(TagKind::kApplication);
-        case EntryKind::kTenant: return Tag(TagKind::kTenant, key);
-        case EntryKind::kUser: return Tag(TagKind::kUser, key);
-        case EntryKind::kAttachment: break;
+        case EntryKind::kApplication:
+            return Tag(TagKind::kApplication);
+        case EntryKind::kTenant:
+            return Tag(TagKind::kTenant, key);
+        case EntryKind::kUser:
+            return Tag(TagKind::kUser, key);
+        case EntryKind::kAttachment:
+            break;
     }
     return Tag(TagKind::kAll);
 }
@@ -35,10 +39,10 @@ std::optional<LayerLocal> layer_from_memory(const LookupContext& context, core::
                                             std::string_view key) {
     FoundEntry found;
     if (!find_valid(context, kKindOf[layer], key, found)) return std::nullopt;
-    char* bytes = static_cast<char*>(
-        MemoryContextAllocHuge(CurrentMemoryContext, found.header.value_length + found.header.pointer_length + 1));
-    if (!memory::read_pointer(found, bytes) || !memory::read_value(found, bytes + found.header.pointer_length) ||
-        !memory::still_there(found))
+    char* bytes = static_cast<char*>(MemoryContextAllocHuge(
+        CurrentMemoryContext, found.header.value_length + found.header.pointer_length + 1));
+    if (!memory::read_pointer(found, bytes) ||
+        !memory::read_value(found, bytes + found.header.pointer_length) || !memory::still_there(found))
         return std::nullopt;
     memory::count_use(found);
     LayerLocal copy;
@@ -48,44 +52,48 @@ std::optional<LayerLocal> layer_from_memory(const LookupContext& context, core::
     return copy;
 }
 
-// The user's newest row, read at most once a lookup and only when a layer is missing in memory; and which of its
-// stamps are the ones this snapshot sees.
+// The user's newest row, read at most once a lookup and only when a layer is missing in memory; and which of
+// its stamps are the ones this snapshot sees.
 struct RowLocal {
     bool read = false;
     std::optional<DurableRow> row;
-    bool current = false;    // the stamp of `*`
+    bool current = false;  // the stamp of `*`
 };
 
 bool stamp_is_current(const LookupContext& context, Tag tag, const Stamp& stamp) {
     return !applies(Rule::kDurableStamps) || read_stamp(tag, context.snapshot) == stamp;
 }
 
-std::optional<LayerLocal> layer_from_row(const LookupContext& context, RowLocal& local, core::LayerIndex layer,
-                                         std::string_view key, std::string_view user_key) {
-    if (!context.use_database) return std::nullopt;
+std::optional<LayerLocal> layer_from_row(const LookupContext& context, RowLocal& local,
+                                         core::LayerIndex layer, std::string_view key,
+                                         std::string_view user_key) {
     if (!local.read) {
         local.read = true;
-        local.row = read_newest_row(user_key);
-        local.current = local.row && stamp_is_current(context, Tag(TagKind::kAll), local.row->stamps[kStarStamp]);
+        if (may_use_database(context)) local.row = read_newest_row(user_key);
+        local.current =
+            local.row && stamp_is_current(context, Tag(TagKind::kAll), local.row->stamps[kStarStamp]);
     }
     if (!local.current) return std::nullopt;
     const DurableRow& row = *local.row;
     if (layer == core::kTenantLayer && row.tenant_key != key) return std::nullopt;
     if (!stamp_is_current(context, Tag(kTagOf[layer], key), row.stamps[kStampOf[layer]])) return std::nullopt;
     LayerLocal found;
-    found.found = true;   // of a tenant or application that is not there only the text matters, and it is ''
+    found.found = true;  // of a tenant or application that is not there only the text matters, and it is ''
     if (layer == core::kUserLayer) found.pointer = row.tenant_key;
     found.text = core::Composition(row.lengths).layer_of(row.prompt, layer);
     return found;
 }
 
-// Stores under the rule of core/slot.hpp: the generations are those of the newest marks that the value has seen.
-void store_layer(const LookupContext& context, core::LayerIndex layer, std::string_view key, const LayerLocal& value) {
+// Stores under the rule of core/slot.hpp: the generations are those of the newest marks that the value has
+// seen.
+void store_layer(const LookupContext& context, core::LayerIndex layer, std::string_view key,
+                 const LayerLocal& value) {
     if (applies(Rule::kTriggersAtStore) && !context.attachment->sound()) return;
     const Tag tags[] = {tag_of(kKindOf[layer], key), Tag(TagKind::kAll)};
     TagReference references[std::size(tags)];
     for (std::size_t i = 0; i < std::size(tags); i++) {
-        const std::optional<std::uint64_t> gen = slot_of(tags[i]).read_locked().store_generation(context.view);
+        const std::optional<std::uint64_t> gen =
+            slot_of(tags[i]).read_locked().store_generation(context.view);
         if (!gen) return;
         references[i] = {*gen, slot_number(MyDatabaseId, tags[i]), 0};
     }
@@ -95,7 +103,8 @@ void store_layer(const LookupContext& context, core::LayerIndex layer, std::stri
     entry.pointer = value.pointer.value_or("");
     entry.value = value.text;
     entry.tags = references;
-    if (memory::store(EntryKey(kKindOf[layer], key), entry) == StoreResult::kNoRoom) count(core::Counter::kErrors);
+    if (memory::store(EntryKey(kKindOf[layer], key), entry) == StoreResult::kNoRoom)
+        count(core::Counter::kErrors);
 }
 
 LayerLocal obtain_layer(LookupContext& context, RowLocal& row, LayersLocal& layers, core::LayerIndex layer,
@@ -127,17 +136,20 @@ LayerLocal obtain_layer(LookupContext& context, RowLocal& row, LayersLocal& laye
 
 }  // namespace
 
-Verdict judge(const LookupContext& context, EntryKind kind, std::string_view key, FoundEntry& found) noexcept {
+Verdict judge(const LookupContext& context, EntryKind kind, std::string_view key,
+              FoundEntry& found) noexcept {
     if (anything_is_dirty() && is_dirty(tag_of(kind, key))) return Verdict::kDirty;
     if (!memory::find(EntryKey(kind, key), found)) return Verdict::kNotThere;
-    if (found.header.expires <= memory::now()) return Verdict::kExpired;
+    if (found.header.expires <= context.now) return Verdict::kExpired;
     const TagReference& own = found.tags[0];
     const TagReference& star = found.tags[1];
-    if (star.gen != context.attachment->gen && !context.star.hit(star.gen, context.view)) return Verdict::kChanged;
-    return shared.slots[own.slot].read().hit(own.gen, context.view) ? Verdict::kHit : Verdict::kChanged;
+    if (star.gen != context.attachment->gen && !star_slot().hit(star.gen, context.view))
+        return Verdict::kChanged;
+    return shared.slots[own.slot].hit(own.gen, context.view) ? Verdict::kHit : Verdict::kChanged;
 }
 
-bool find_valid(const LookupContext& context, EntryKind kind, std::string_view key, FoundEntry& found) noexcept {
+bool find_valid(const LookupContext& context, EntryKind kind, std::string_view key,
+                FoundEntry& found) noexcept {
     const Verdict verdict = judge(context, kind, key, found);
     if (verdict == Verdict::kExpired) count(core::Counter::kExpirations);
     return verdict == Verdict::kHit;

@@ -1,5 +1,5 @@
-// The way of a lookup, top to bottom: open (which tiers may serve this snapshot?), hit (all three layers from memory,
-// one copy), else collect (layer by layer: memory, table, build and store).
+// The way of a lookup, top to bottom: open (which tiers may serve this snapshot?), hit (all three layers from
+// memory, one copy), else collect (layer by layer: memory, table, build and store).
 #include "cache/lookup.hpp"
 
 #include "cache/layer.hpp"
@@ -90,10 +90,14 @@ void log_lookup(std::string_view key, Source source, std::int64_t began) {
 
 const char* name_of(Source source) noexcept {
     switch (source) {
-        case Source::kMemory: return "memory";
-        case Source::kRedis: return "redis";
-        case Source::kDatabase: return "database";
-        case Source::kBuilt: return "built";
+        case Source::kMemory:
+            return "memory";
+        case Source::kRedis:
+            return "redis";
+        case Source::kDatabase:
+            return "database";
+        case Source::kBuilt:
+            return "built";
     }
     return "";
 }
@@ -111,21 +115,23 @@ LookupContext open_lookup() {
     if (context.bypass == Bypass::kNone) context.bypass = why_bypass(context.snapshot, context.view);
     if (context.bypass == Bypass::kNone && everything_is_dirty()) context.bypass = Bypass::kOwnDdl;
 
-    if (context.bypass == Bypass::kNone) context.star = slot_of(Tag(TagKind::kAll)).read();
-    context.attachment = &attachment_under(context.view, context.bypass == Bypass::kNone ? &context.star : nullptr);
+    context.attachment = &attachment_under(context.view, context.bypass == Bypass::kNone);
     if (context.bypass == Bypass::kNone && own_ddl_concerns(context.attachment->sources())) {
         context.bypass = Bypass::kOwnDdl;
-        context.attachment = &attachment_under(context.view, nullptr);
+        context.attachment = &attachment_under(context.view, false);
     }
     if (context.bypass == Bypass::kNotPreloaded) say_once_that_nothing_is_cached();
     context.attachment->require_usable();
-
-    const bool in_recovery = context.bypass == Bypass::kRecovery;
-    context.use_memory = context.bypass == Bypass::kNone && settings::memory && context.attachment->gen;
-    context.use_database = settings::database && (context.bypass == Bypass::kNone || in_recovery) &&
-                           context.attachment->sound() && context.attachment->durable() &&
-                           (in_recovery || context.star.all_complete(context.view));
+    context.use_memory =
+        context.bypass == Bypass::kNone && settings::memory && context.attachment->gen.has_value();
+    if (context.use_memory) context.now = memory::now();
     return context;
+}
+
+bool may_use_database(const LookupContext& context) noexcept {
+    if (!settings::database || !context.attachment->sound() || !context.attachment->durable()) return false;
+    if (context.bypass == Bypass::kRecovery) return true;
+    return context.bypass == Bypass::kNone && star_slot().read().all_complete(context.view);
 }
 
 void close_lookup(LookupContext& context) {
@@ -165,7 +171,8 @@ text* build_prompt(const KeyInput& input) {
     user = build_layer(*context.attachment, core::kUserLayer, key);
     if (user.found) {
         if (user.pointer)
-            layers.layer[core::kTenantLayer] = build_layer(*context.attachment, core::kTenantLayer, *user.pointer);
+            layers.layer[core::kTenantLayer] =
+                build_layer(*context.attachment, core::kTenantLayer, *user.pointer);
         layers.layer[core::kApplicationLayer] = build_layer(*context.attachment, core::kApplicationLayer, {});
     }
     text* prompt = user.found ? compose(layers) : nullptr;
@@ -174,8 +181,8 @@ text* build_prompt(const KeyInput& input) {
 }
 
 core::Composition LayersLocal::composition() const noexcept {
-    return core::Composition({layer[core::kApplicationLayer].text.size(), layer[core::kTenantLayer].text.size(),
-                              layer[core::kUserLayer].text.size()});
+    return core::Composition({layer[core::kApplicationLayer].text.size(),
+                              layer[core::kTenantLayer].text.size(), layer[core::kUserLayer].text.size()});
 }
 
 text* compose(const LayersLocal& layers) {

@@ -10,11 +10,16 @@
 
 namespace prompt_cache {
 
-enum class Source { kMemory, kRedis, kDatabase, kBuilt };   // in order of worth: the worst of the layers counts
+enum class Source {
+    kMemory,
+    kRedis,
+    kDatabase,
+    kBuilt
+};  // in order of worth: the worst of the layers counts
 const char* name_of(Source source) noexcept;
 
 struct PromptAnswer {
-    text* prompt = nullptr;   // null: there is no such user
+    text* prompt = nullptr;  // null: there is no such user
     Source source = Source::kMemory;
 };
 
@@ -23,17 +28,20 @@ struct LookupContext {
     Snapshot snapshot = nullptr;
     core::SnapshotView view;
     Bypass bypass = Bypass::kNone;
-    core::SlotHistory star;                  // the slot of `*`, if there is shared memory
     const Attachment* attachment = nullptr;
-    bool use_memory = false;                 // hit and store
-    bool use_database = false;
-    bool pushed = false;                     // the snapshot is ours to pop
+    bool use_memory = false;  // hit and store
+    std::int64_t now = 0;     // on the clock of entries, where memory is used
+    bool pushed = false;      // the snapshot is ours to pop
 };
 
-// Opens a lookup under the caller's snapshot, finds the wiring that holds under it and decides which tiers may be
-// used. ERROR 55000 where nothing is attached. Ends with close_lookup(); after an error the server pops the snapshot.
+// Opens a lookup under the caller's snapshot, finds the wiring that holds under it and decides which tiers
+// may be used. ERROR 55000 where nothing is attached. Ends with close_lookup(); after an error the server
+// pops the snapshot.
 LookupContext open_lookup();
 void close_lookup(LookupContext& context);
+
+// May the lookup trust rows of tier 3? Not where DDL that every snapshot sees has just happened.
+bool may_use_database(const LookupContext& context) noexcept;
 
 // The exact prompt of a user, from the nearest tier that can prove it.
 PromptAnswer get_or_build(const KeyInput& input);

@@ -11,29 +11,51 @@ namespace prompt_cache {
 EntryKey::EntryKey(EntryKind entry_kind, std::string_view key_text) noexcept
     : kind(entry_kind),
       text(key_text),
-      hash(hash_combine64(hash_bytes_extended(reinterpret_cast<const unsigned char*>(key_text.data()),
-                                              static_cast<int>(key_text.size()), static_cast<std::uint64_t>(kind)),
-                          MyDatabaseId)) {}
+      hash(hash_combine64(
+          hash_bytes_extended(reinterpret_cast<const unsigned char*>(key_text.data()),
+                              static_cast<int>(key_text.size()), static_cast<std::uint64_t>(kind)),
+          MyDatabaseId)) {}
 
 namespace memory {
 
 namespace {
 
 constexpr int kReaderTries = 8;
-constexpr int kMaxChain = 1024;   // a chain this long is one being changed under the reader
+constexpr int kMaxChain = 1024;  // a chain this long is one being changed under the reader
+
+// Reads part of an entry: straight from the arena where it lies in one piece, else piece by piece. May be
+// torn.
+bool read(const FoundEntry& found, std::size_t offset, void* to, std::size_t n) noexcept {
+    if (offset + n > found.piece) return arena_view().read(found.unit, offset, to, n);
+    memcpy(to, payload_at(found.unit) + offset, n);
+    return true;
+}
+
+// A byte at a time: the key has just been written digit by digit, and a wide load would wait for those
+// stores.
+bool same_key(const char* stored, std::string_view key) noexcept {
+    for (std::size_t i = 0; i < key.size(); i++)
+        if (stored[i] != key[i]) return false;
+    return true;
+}
 
 // Fills `found` with the header and tags of the entry at `unit`, if it has `key`. Everything may be torn.
-bool matches(const core::Arena& arena, std::uint32_t unit, const EntryKey& key, FoundEntry& found) noexcept {
+bool matches(std::uint32_t unit, const EntryKey& key, FoundEntry& found) noexcept {
     const EntryShared& header = found.header;
+    memcpy(static_cast<void*>(&found.header), payload_at(unit), sizeof(EntryShared));
     if (header.hash != key.hash || header.database != MyDatabaseId || header.kind != key.kind ||
         header.key_length != key.text.size() || header.tag_count > kMaxTags)
         return false;
-    const std::size_t tags_size = header.tag_count * sizeof(TagReference);
-    char text[kMaxKeyLength];
     found.unit = unit;
-    return arena.read(unit, sizeof(EntryShared), found.tags, tags_size) &&
-           arena.read(unit, sizeof(EntryShared) + tags_size, text, key.text.size()) &&
-           memcmp(text, key.text.data(), key.text.size()) == 0;
+    found.piece = piece_at(unit);
+    const std::size_t tags_size = header.tag_count * sizeof(TagReference);
+    const std::size_t key_offset = sizeof(EntryShared) + tags_size;
+    // The first block of every value has room for the header and all tags (see kHeadBytes).
+    memcpy(static_cast<void*>(found.tags), payload_at(unit) + sizeof(EntryShared), sizeof(found.tags));
+    if (key_offset + key.text.size() <= found.piece)
+        return same_key(reinterpret_cast<const char*>(payload_at(unit)) + key_offset, key.text);
+    char text[kMaxKeyLength];
+    return read(found, key_offset, text, key.text.size()) && same_key(text, key.text);
 }
 
 }  // namespace
@@ -46,17 +68,22 @@ std::int64_t now() noexcept {
 
 bool find(const EntryKey& key, FoundEntry& found) noexcept {
     if (key.text.size() > kMaxKeyLength) return false;
-    const core::Arena arena = arena_view();
     found.bucket = &bucket_of(key.hash);
     for (int tries = 0; tries < kReaderTries; tries++) {
         found.seq = found.bucket->seq.load(std::memory_order_acquire);
         if (found.seq & 1) continue;
         bool matched = false;
         std::uint32_t unit = found.bucket->head.load(std::memory_order_relaxed);
-        for (int steps = 0; unit != 0 && steps < kMaxChain; steps++) {
-            if (!arena.read(unit, 0, &found.header, sizeof(EntryShared))) break;
-            if ((matched = matches(arena, unit, key, found))) break;
-            unit = found.header.next;
+        for (int steps = 0; unit != 0 && unit < shared.units && steps < kMaxChain; steps++) {
+            const auto* entry = reinterpret_cast<const EntryShared*>(payload_at(unit));
+            // Tags and key lie on the next line, the value begins there: fetch them while the hash is
+            // compared.
+            __builtin_prefetch(payload_at(unit) + core::Arena::kUnitBytes);
+            __builtin_prefetch(payload_at(unit) + 2 * core::Arena::kUnitBytes);
+            if (__atomic_load_n(&entry->hash, __ATOMIC_RELAXED) == key.hash &&
+                (matched = matches(unit, key, found)))
+                break;
+            unit = __atomic_load_n(&entry->next, __ATOMIC_RELAXED);
         }
         if (still_there(found)) return matched;
     }
@@ -64,15 +91,15 @@ bool find(const EntryKey& key, FoundEntry& found) noexcept {
 }
 
 bool read_pointer(const FoundEntry& found, char* to) noexcept {
-    return arena_view().read(found.unit, found.pointer_offset(), to, found.header.pointer_length);
+    return read(found, found.pointer_offset(), to, found.header.pointer_length);
 }
 
 bool read_value(const FoundEntry& found, char* to) noexcept {
-    return arena_view().read(found.unit, found.value_offset(), to, found.header.value_length);
+    return read(found, found.value_offset(), to, found.header.value_length);
 }
 
 bool still_there(const FoundEntry& found) noexcept {
-    std::atomic_thread_fence(std::memory_order_acquire);   // pairs with the release fence in BucketChange
+    std::atomic_thread_fence(std::memory_order_acquire);  // pairs with the release fence in BucketChange
     return found.bucket->seq.load(std::memory_order_relaxed) == found.seq;
 }
 
@@ -141,7 +168,8 @@ void fill(std::uint32_t unit, const EntryKey& key, const NewEntry& entry) noexce
     append(entry.value.data(), entry.value.size());
 }
 
-// Of two entries with one key the one built later is worth more: readers with old snapshots must not replace it.
+// Of two entries with one key the one built later is worth more: readers with old snapshots must not replace
+// it.
 bool is_newer(const EntryShared& entry, std::span<const TagReference> tags) noexcept {
     const TagReference* theirs = tags_of(entry);
     if (entry.tag_count != tags.size() || entry.expires <= now()) return false;
@@ -158,8 +186,7 @@ std::uint32_t linked_entry(const EntryKey& key) noexcept {
     for (std::uint32_t unit = bucket_of(key.hash).head.load(std::memory_order_relaxed); unit != 0;
          unit = entry_at(unit).next) {
         FoundEntry found;
-        memcpy(static_cast<void*>(&found.header), &entry_at(unit), sizeof(EntryShared));
-        if (matches(arena_view(), unit, key, found)) return unit;
+        if (matches(unit, key, found)) return unit;
     }
     return 0;
 }
@@ -167,8 +194,8 @@ std::uint32_t linked_entry(const EntryKey& key) noexcept {
 }  // namespace
 
 StoreResult store(const EntryKey& key, const NewEntry& entry) noexcept {
-    const std::size_t bytes = sizeof(EntryShared) + entry.tags.size_bytes() + key.text.size() + entry.pointer.size() +
-                              entry.value.size();
+    const std::size_t bytes = sizeof(EntryShared) + entry.tags.size_bytes() + key.text.size() +
+                              entry.pointer.size() + entry.value.size();
     if (entry.value.size() > static_cast<std::size_t>(settings::max_value_size) * 1024 ||
         key.text.size() > kMaxKeyLength || entry.pointer.size() > kMaxKeyLength)
         return StoreResult::kTooLarge;

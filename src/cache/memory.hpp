@@ -1,18 +1,19 @@
 // Tier 1: entries in shared memory, found by key, copied without a lock, judged by their slots.
 //
-// An entry is one value of the arena (core/arena.hpp): a fixed header, then its tags, its key, a second key it points
-// to (a user's tenant), and the value. It hangs in one bucket's chain and in one eviction queue.
+// An entry is one value of the arena (core/arena.hpp): a fixed header, then its tags, its key, a second key
+// it points to (a user's tenant), and the value. It hangs in one bucket's chain and in one eviction queue.
 //
-// Readers write nothing and wait for nobody. They copy what they need and then ask whether the bucket's `seq` has
-// moved; whatever unlinks an entry moves it first, and memory is reused only after that, so an unmoved number means
-// that what was copied was whole and current. Torn bytes are thrown away unread. The nearest rejected way is a shared
-// LWLock a bucket: two atomic writes to a line that every reader of a hot key wants.
+// Readers write nothing and wait for nobody. They copy what they need and then ask whether the bucket's `seq`
+// has moved; whatever unlinks an entry moves it first, and memory is reused only after that, so an unmoved
+// number means that what was copied was whole and current. Torn bytes are thrown away unread. The nearest
+// rejected way is a shared LWLock a bucket: two atomic writes to a line that every reader of a hot key wants.
 //
-// Writers (stores, evictions, clear) take the one lock `space`. A store costs a build before it, so that one lock does
-// not become the limit. It is never held over the copying of a value: a new entry is filled while nobody can reach it.
+// Writers (stores, evictions, clear) take the one lock `space`. A store costs a build before it, so that one
+// lock does not become the limit. It is never held over the copying of a value: a new entry is filled while
+// nobody can reach it.
 //
-// The count of an entry's use lies outside of it, a byte a unit: a reader may count an entry that has just been
-// freed, and must not write into what is now somebody else's value.
+// The count of an entry's use lies outside of it, a byte a unit: a reader may count an entry that has just
+// been freed, and must not write into what is now somebody else's value.
 #pragma once
 
 #include "cache/shared.hpp"
@@ -26,12 +27,12 @@ namespace prompt_cache {
 enum class EntryKind : std::uint16_t { kApplication = 1, kTenant, kUser, kAttachment };
 
 inline constexpr std::size_t kMaxKeyLength = 1024;
-inline constexpr unsigned kMaxTags = 2;   // its own and `*`
+inline constexpr unsigned kMaxTags = 2;  // its own and `*`
 
 enum EntryFlag : std::uint8_t {
-    kFound = 1,        // the row exists; without it the value is a remembered absence
-    kHasPointer = 2,   // the second key is not NULL
-    kHasValue = 4,     // the value is not NULL
+    kFound = 1,       // the row exists; without it the value is a remembered absence
+    kHasPointer = 2,  // the second key is not NULL
+    kHasValue = 4,    // the value is not NULL
 };
 
 struct EntryKey {
@@ -49,12 +50,12 @@ struct TagReference {
 };
 
 struct EntryShared {
-    core::EvictionNodeShared node;   // `space`
-    std::uint32_t next;              // in the bucket's chain; `space`
-    Oid database;                    // this and all below: constant while the entry is linked ...
+    core::EvictionNodeShared node;  // `space`
+    std::uint32_t next;             // in the bucket's chain; `space`
+    Oid database;                   // this and all below: constant while the entry is linked ...
     std::uint64_t hash;
-    std::int64_t created;            // monotonic microseconds
-    std::int64_t expires;            // the same; INT64_MAX = never
+    std::int64_t created;  // monotonic microseconds
+    std::int64_t expires;  // the same; INT64_MAX = never
     std::uint32_t value_length;
     std::uint16_t key_length;
     std::uint16_t pointer_length;
@@ -62,7 +63,7 @@ struct EntryShared {
     std::uint8_t flags;
     std::uint8_t tag_count;
     std::uint32_t serial;
-    std::uint32_t saved;             // ... but this: which composition tier 3 holds; `space`, read by anybody
+    std::uint32_t saved;  // ... but this: which composition tier 3 holds; `space`, read by anybody
     std::uint32_t spare;
 };
 static_assert(std::is_standard_layout_v<EntryShared> && sizeof(EntryShared) == 80);
@@ -74,6 +75,7 @@ struct FoundEntry {
     TagReference tags[kMaxTags];
     std::uint32_t unit = 0;
     std::uint32_t seq = 0;
+    std::size_t piece = 0;  // how much of it lies in one piece
     const BucketShared* bucket = nullptr;
 
     std::size_t pointer_offset() const noexcept {
@@ -98,8 +100,8 @@ namespace memory {
 // Microseconds of a clock that nobody can set.
 std::int64_t now() noexcept;
 
-// A reader's steps. find() and read_…() may return what is being changed; only while still_there() says so is any of
-// it true. find() gives up (false) after a few moves of the bucket; an expired entry is not found.
+// A reader's steps. find() and read_…() may return what is being changed; only while still_there() says so is
+// any of it true. find() gives up (false) after a few moves of the bucket; an expired entry is not found.
 bool find(const EntryKey& key, FoundEntry& found) noexcept;
 bool read_pointer(const FoundEntry& found, char* to) noexcept;
 bool read_value(const FoundEntry& found, char* to) noexcept;
@@ -130,9 +132,9 @@ struct ListCursor {
 bool next_entry(ListCursor& cursor, ListedEntry& listed) noexcept;
 
 struct Usage {
-    std::uint64_t bytes = 0;       // units taken by values
+    std::uint64_t bytes = 0;  // units taken by values
     std::uint64_t entries = 0;
-    std::uint64_t fixed_bytes = 0; // slots, buckets and the like
+    std::uint64_t fixed_bytes = 0;  // slots, buckets and the like
     std::uint64_t total_bytes = 0;
 };
 Usage usage() noexcept;

@@ -41,7 +41,8 @@ std::int64_t drop_database(Oid database) noexcept {
 
 void set_saved(const FoundEntry& found, std::uint32_t saved) noexcept {
     LWLockAcquire(shared.space, LW_EXCLUSIVE);
-    if (still_there(found)) std::atomic_ref(entry_at(found.unit).saved).store(saved, std::memory_order_relaxed);
+    if (still_there(found))
+        std::atomic_ref(entry_at(found.unit).saved).store(saved, std::memory_order_relaxed);
     LWLockRelease(shared.space);
 }
 

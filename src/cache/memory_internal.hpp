@@ -1,4 +1,5 @@
-// What memory.cpp and memory_admin.cpp share: views of the shared structures and the changing of a bucket's chain.
+// What memory.cpp and memory_admin.cpp share: views of the shared structures and the changing of a bucket's
+// chain.
 #pragma once
 
 #include "cache/memory.hpp"
@@ -14,7 +15,19 @@ inline core::Eviction eviction_view() noexcept {
                           core::Arena::kUnitBytes, shared.ghosts, shared.control->ghost_count);
 }
 
-inline BucketShared& bucket_of(std::uint64_t hash) noexcept { return shared.buckets[hash & shared.bucket_mask]; }
+// A reader's view of an entry, at any time: its bytes in place, and how many of them lie in one piece. `unit`
+// has been checked to lie inside the arena.
+inline const std::byte* payload_at(std::uint32_t unit) noexcept {
+    return shared.arena_base + unit * core::Arena::kUnitBytes + core::Arena::kBlockHeaderBytes;
+}
+inline std::size_t piece_at(std::uint32_t unit) noexcept {
+    return std::min(arena_view().head_bytes(unit),
+                    (shared.units - unit) * core::Arena::kUnitBytes - core::Arena::kBlockHeaderBytes);
+}
+
+inline BucketShared& bucket_of(std::uint64_t hash) noexcept {
+    return shared.buckets[hash & shared.bucket_mask];
+}
 
 // Under `space`, for entries that are linked or ours.
 inline EntryShared& entry_at(std::uint32_t unit) noexcept {
@@ -34,7 +47,7 @@ class BucketChange {
     explicit BucketChange(BucketShared& bucket) noexcept
         : bucket_(bucket), before_(bucket.seq.load(std::memory_order_relaxed)) {
         bucket_.seq.store(before_ + 1, std::memory_order_relaxed);
-        std::atomic_thread_fence(std::memory_order_release);   // pairs with the acquire fence in still_there()
+        std::atomic_thread_fence(std::memory_order_release);  // pairs with the acquire fence in still_there()
     }
     ~BucketChange() { bucket_.seq.store(before_ + 2, std::memory_order_release); }
     BucketChange(const BucketChange&) = delete;
@@ -45,7 +58,9 @@ class BucketChange {
     std::uint32_t before_;
 };
 
-inline bool is_own(const EntryShared& entry) noexcept { return entry.kind == EntryKind::kAttachment; }
+inline bool is_own(const EntryShared& entry) noexcept {
+    return entry.kind == EntryKind::kAttachment;
+}
 
 inline void link_to_bucket(std::uint32_t unit) noexcept {
     if (is_own(entry_at(unit))) shared.control->own_entries.fetch_add(1, std::memory_order_relaxed);

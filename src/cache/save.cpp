@@ -17,7 +17,8 @@ bool save_user(LookupContext& context, std::string_view user_key) {
     DurableRow row;
     row.prompt = view_of(compose(layers));
     row.tenant_key = user.pointer;
-    for (unsigned layer = 0; layer < core::kLayers; layer++) row.lengths[layer] = layers.layer[layer].text.size();
+    for (unsigned layer = 0; layer < core::kLayers; layer++)
+        row.lengths[layer] = layers.layer[layer].text.size();
     row.stamps[kStarStamp] = read_stamp(Tag(TagKind::kAll), context.snapshot);
     row.stamps[kApplicationStamp] = read_stamp(Tag(TagKind::kApplication), context.snapshot);
     row.stamps[kUserStamp] = read_stamp(Tag(TagKind::kUser, user_key), context.snapshot);
@@ -31,8 +32,9 @@ bool save_user(LookupContext& context, std::string_view user_key) {
 std::int64_t save_all() {
     LookupContext context = open_lookup();
     std::int64_t written = 0;
-    if (context.use_memory && context.use_database) {
-        MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "prompt_cache save", ALLOCSET_DEFAULT_SIZES);
+    if (context.use_memory && may_use_database(context)) {
+        MemoryContext scratch =
+            AllocSetContextCreate(CurrentMemoryContext, "prompt_cache save", ALLOCSET_DEFAULT_SIZES);
         auto* listed = static_cast<memory::ListedEntry*>(palloc(sizeof(memory::ListedEntry)));
         memory::ListCursor cursor;
         while (memory::next_entry(cursor, *listed)) {

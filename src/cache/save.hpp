@@ -5,8 +5,9 @@
 
 namespace prompt_cache {
 
-// Writes a row for every user in memory whose composed prompt the table does not hold yet; returns the rows written.
-// Writes nothing in a transaction that must bypass the cache: what memory held is void then, or about to be.
+// Writes a row for every user in memory whose composed prompt the table does not hold yet; returns the rows
+// written. Writes nothing in a transaction that must bypass the cache: what memory held is void then, or
+// about to be.
 std::int64_t save_all();
 
 }  // namespace prompt_cache

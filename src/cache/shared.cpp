@@ -8,26 +8,32 @@ SharedMemory shared;
 
 namespace {
 
-constexpr std::uint32_t kMagic = 0x70637368;   // "pcsh"
+constexpr std::uint32_t kMagic = 0x70637368;  // "pcsh"
 constexpr std::uint32_t kLayoutVersion = 1;
 constexpr const char* kBlockName = "prompt_cache";
 
 shmem_request_hook_type previous_request_hook = nullptr;
 shmem_startup_hook_type previous_startup_hook = nullptr;
 
-std::uint64_t block_size() { return static_cast<std::uint64_t>(settings::memory_size) * 1024; }
+std::uint64_t block_size() {
+    return static_cast<std::uint64_t>(settings::memory_size) * 1024;
+}
 
-std::uint64_t round_to_line(std::uint64_t offset) { return (offset + 63) / 64 * 64; }
+std::uint64_t round_to_line(std::uint64_t offset) {
+    return (offset + 63) / 64 * 64;
+}
 
-// Splits memory_size: what is not slots and control is shared out so that buckets and ghosts go with the number of
-// entries that fit, taking 256 bytes as a small one.
+// Splits memory_size: what is not slots and control is shared out so that buckets and ghosts go with the
+// number of entries that fit, taking 256 bytes as a small one.
 void lay_out(ControlShared& control) {
     const std::uint64_t total = block_size();
     std::uint64_t slots = std::bit_ceil(static_cast<std::uint64_t>(settings::slots));
     while (slots > 1024 && slots * sizeof(core::SlotShared) > total / 4) slots /= 2;
     if (slots < static_cast<std::uint64_t>(settings::slots))
-        ereport(LOG, (errmsg("prompt_cache: %llu slots instead of %d, since slots may take a quarter of memory_size",
-                             static_cast<unsigned long long>(slots), settings::slots)));
+        ereport(
+            LOG,
+            (errmsg("prompt_cache: %llu slots instead of %d, since slots may take a quarter of memory_size",
+                    static_cast<unsigned long long>(slots), settings::slots)));
 
     std::uint64_t at = round_to_line(sizeof(ControlShared));
     control.slots_offset = at;
@@ -42,8 +48,8 @@ void lay_out(ControlShared& control) {
     at = round_to_line(at + ghosts * sizeof(core::EvictionGhostShared));
 
     // A unit of the arena needs its own bytes and one byte that counts its use.
-    const std::uint64_t units = std::min<std::uint64_t>((total - at - 64) / (core::Arena::kUnitBytes + 1),
-                                                        core::Arena::kMaxUnits);
+    const std::uint64_t units =
+        std::min<std::uint64_t>((total - at - 64) / (core::Arena::kUnitBytes + 1), core::Arena::kMaxUnits);
     control.uses_offset = at;
     at = round_to_line(at + units);
     control.arena_offset = at;

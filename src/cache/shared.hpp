@@ -2,16 +2,17 @@
 //
 //   ControlShared | slots | buckets | ghosts | uses | arena
 //
-// Its size is the setting memory_size: book-keeping, slots and values together. It is reserved when the postmaster
-// preloads the library and laid out by the shmem_startup_hook, which runs again after a crash: nothing of it may be
-// remembered in a static that a forked backend inherits, except the addresses, which do not change.
+// Its size is the setting memory_size: book-keeping, slots and values together. It is reserved when the
+// postmaster preloads the library and laid out by the shmem_startup_hook, which runs again after a crash:
+// nothing of it may be remembered in a static that a forked backend inherits, except the addresses, which do
+// not change.
 //
 // A backend of a server that does not preload finds no block: `shared()` is null and every lookup builds.
 //
-// Locks: `space` (an LWLock, exclusive) covers the arena, the eviction queues and every change of a bucket. Readers
-// take no lock: a bucket's `seq` is odd while its chain changes and moves with each change, so that a reader who
-// finds it unmoved after copying has copied something whole. Slots have a lock of their own (core/slot.hpp). Lock
-// order: space, then nothing.
+// Locks: `space` (an LWLock, exclusive) covers the arena, the eviction queues and every change of a bucket.
+// Readers take no lock: a bucket's `seq` is odd while its chain changes and moves with each change, so that a
+// reader who finds it unmoved after copying has copied something whole. Slots have a lock of their own
+// (core/slot.hpp). Lock order: space, then nothing.
 #pragma once
 
 #include "core/arena.hpp"
@@ -23,13 +24,14 @@
 namespace prompt_cache {
 
 struct BucketShared {
-    std::atomic<std::uint32_t> seq;    // odd: changing. Written under `space`; release pairs with readers' acquire
-    std::atomic<std::uint32_t> head;   // first entry's unit, 0 = none. Written under `space`
+    std::atomic<std::uint32_t>
+        seq;  // odd: changing. Written under `space`; release pairs with readers' acquire
+    std::atomic<std::uint32_t> head;  // first entry's unit, 0 = none. Written under `space`
 };
 static_assert(sizeof(BucketShared) == 8);
 
 struct ControlShared {
-    std::uint32_t magic;               // set last by the layout; constant afterwards, as all to `units`
+    std::uint32_t magic;  // set last by the layout; constant afterwards, as all to `units`
     std::uint32_t version;
     std::uint32_t slot_mask;
     std::uint32_t bucket_mask;
@@ -37,15 +39,15 @@ struct ControlShared {
     std::uint32_t units;
     std::uint64_t slots_offset, buckets_offset, ghosts_offset, uses_offset, arena_offset, total_size;
 
-    std::atomic<std::uint64_t> boot_xid;    // 0 until the first user as a primary; see writer_bound()
-    std::atomic<std::uint32_t> serial;      // numbers stored entries; relaxed, only told apart
+    std::atomic<std::uint64_t> boot_xid;  // 0 until the first user as a primary; see writer_bound()
+    std::atomic<std::uint32_t> serial;    // numbers stored entries; relaxed, only told apart
 
-    std::atomic<std::uint32_t> own_entries; // entries that hold the wiring, not users' values; `space`
+    std::atomic<std::uint32_t> own_entries;  // entries that hold the wiring, not users' values; `space`
 
-    core::ArenaShared arena;           // `space`
-    core::EvictionShared prompts;      // `space`; the eviction order of the prompt layers
+    core::ArenaShared arena;       // `space`
+    core::EvictionShared prompts;  // `space`; the eviction order of the prompt layers
 
-    core::StatisticsShared statistics; // striped counters, relaxed
+    core::StatisticsShared statistics;  // striped counters, relaxed
 };
 
 // Addresses of this process; null pointers where the library was not preloaded.

@@ -19,7 +19,8 @@ void mark_tags(std::span<const Tag> tags, core::Xid writer) noexcept {
     if (!shared) return;
     primary_since();
     for (const Tag tag : tags) slot_of(tag).mark(writer);
-    shared.control->statistics.add(backend_number(), core::kPromptNamespace, core::Counter::kInvalidations, tags.size());
+    shared.control->statistics.add(backend_number(), core::kPromptNamespace, core::Counter::kInvalidations,
+                                   tags.size());
 }
 
 }  // namespace prompt_cache

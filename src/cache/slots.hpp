@@ -1,5 +1,5 @@
-// The slots of this database: marking tags, and judging entries by them. The rules are core/slot.hpp; this file
-// finds the slot of a tag and knows from which transaction id on the slots can be trusted.
+// The slots of this database: marking tags, and judging entries by them. The rules are core/slot.hpp; this
+// file finds the slot of a tag and knows from which transaction id on the slots can be trusted.
 #pragma once
 
 #include "cache/shared.hpp"
@@ -9,15 +9,27 @@
 namespace prompt_cache {
 
 inline std::uint32_t slot_number(Oid database, Tag tag) noexcept {
-    return static_cast<std::uint32_t>(hash_combine64(tag.hash, database)) &
-           shared.slot_mask;
+    return static_cast<std::uint32_t>(hash_combine64(tag.hash, database)) & shared.slot_mask;
 }
 
-inline core::SlotShared& slot_of(Tag tag) noexcept { return shared.slots[slot_number(MyDatabaseId, tag)]; }
+inline core::SlotShared& slot_of(Tag tag) noexcept {
+    return shared.slots[slot_number(MyDatabaseId, tag)];
+}
 
-// The first id whose marks this server is sure to hold: marks are in shared memory, so those of before a crash, a
-// restart or a promotion are gone. 0 while in recovery. A snapshot whose xmin is older bypasses the cache; prepared
-// transactions of before hold xmin down until they end.
+// The slot of `*`, which every lookup asks.
+inline core::SlotShared& star_slot() noexcept {
+    static Oid database = InvalidOid;
+    static std::uint32_t number = 0;
+    if (database != MyDatabaseId) {
+        database = MyDatabaseId;
+        number = slot_number(MyDatabaseId, Tag(TagKind::kAll));
+    }
+    return shared.slots[number];
+}
+
+// The first id whose marks this server is sure to hold: marks are in shared memory, so those of before a
+// crash, a restart or a promotion are gone. 0 while in recovery. A snapshot whose xmin is older bypasses the
+// cache; prepared transactions of before hold xmin down until they end.
 core::Xid primary_since() noexcept;
 
 // Marks every tag with the current top-level transaction. Never fails.

@@ -17,8 +17,12 @@ SourceSet current_sources() {
             bool isnull = false;
             const AttrNumber number = get_attnum(attachment, column);
             const Datum source = heap_getattr(tuple, number, RelationGetDescr(relation), &isnull);
-            if (!isnull)
-                relations = list_concat(relations, find_all_inheritors(DatumGetObjectId(source), NoLock, nullptr));
+            if (isnull) continue;
+            // A source that is being dropped is still one, though the catalogs know no more of it.
+            const Oid root = DatumGetObjectId(source);
+            relations = SearchSysCacheExists1(RELOID, ObjectIdGetDatum(root))
+                            ? list_concat(relations, find_all_inheritors(root, NoLock, nullptr))
+                            : lappend_oid(relations, root);
         }
     }
     systable_endscan(scan);

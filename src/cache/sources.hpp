@@ -13,11 +13,12 @@ class SourceSet {
     bool contains(Oid relation) const { return list_member_oid(relations_, relation); }
 
   private:
-    List* relations_;   // in the memory context it was made in
+    List* relations_;  // in the memory context it was made in
 };
 
-// As of now, own changes included: not under any statement's snapshot, since it is asked what this transaction's
-// DDL may concern, and an attach() of somebody else must not be missed. Empty where nothing is attached.
+// As of now, own changes included: not under any statement's snapshot, since it is asked what this
+// transaction's DDL may concern, and an attach() of somebody else must not be missed. Empty where nothing is
+// attached.
 SourceSet current_sources();
 
 }  // namespace prompt_cache

@@ -24,7 +24,7 @@ struct WritingLocal {
 
 struct VacuumLocal {
     int depth = 0;
-    LocalTransactionId transaction = InvalidLocalTransactionId;   // commits after the command has returned
+    LocalTransactionId transaction = InvalidLocalTransactionId;  // commits after the command has returned
 } vacuum_local;
 
 constexpr std::size_t kMaxOwnDdl = 64;
@@ -90,10 +90,12 @@ void finish_hook(QueryDesc* query) {
     PG_END_TRY();
 }
 
-#define PC_UTILITY_PARAMETERS                                                                                  \
-    PlannedStmt *statement, const char *source, bool read_only_tree, ProcessUtilityContext context,            \
-        ParamListInfo parameters, QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *done
-#define PC_UTILITY_ARGUMENTS statement, source, read_only_tree, context, parameters, environment, receiver, done
+#define PC_UTILITY_PARAMETERS                                                                       \
+    PlannedStmt *statement, const char *source, bool read_only_tree, ProcessUtilityContext context, \
+        ParamListInfo parameters, QueryEnvironment *environment, DestReceiver *receiver,            \
+        QueryCompletion *done
+#define PC_UTILITY_ARGUMENTS \
+    statement, source, read_only_tree, context, parameters, environment, receiver, done
 
 void utility_next(PC_UTILITY_PARAMETERS) {
     if (previous_utility)
@@ -132,8 +134,8 @@ void utility_hook(PC_UTILITY_PARAMETERS) {
         utility_next(PC_UTILITY_ARGUMENTS);
 }
 
-// Runs for own DDL at the end of each command and for others' whenever messages are read. Without an own id there is
-// no own DDL.
+// Runs for own DDL at the end of each command and for others' whenever messages are read. Without an own id
+// there is no own DDL.
 void relation_changed(Datum, Oid relation) {
     if (!IsTransactionState() || !TransactionIdIsValid(GetTopTransactionIdIfAny())) return;
     if (OidIsValid(relation) && relation < FirstNormalObjectId) return;
@@ -146,9 +148,9 @@ void relation_changed(Datum, Oid relation) {
 }
 
 bool statement_in_flight(Snapshot snapshot) noexcept {
-    if (!TransactionIdIsValid(GetTopTransactionIdIfAny())) return false;
-    if (IsLogicalWorker()) return true;
-    return writing_local.depth > 0 && snapshot->curcid > writing_local.output_cid;
+    if (IsLogicalWorker()) return TransactionIdIsValid(GetTopTransactionIdIfAny());
+    return writing_local.depth > 0 && snapshot->curcid > writing_local.output_cid &&
+           TransactionIdIsValid(GetTopTransactionIdIfAny());
 }
 
 }  // namespace
@@ -165,9 +167,10 @@ void install_transaction_hooks() {
 
 Bypass why_bypass(Snapshot snapshot, const core::SnapshotView& view) noexcept {
     if (!shared) return Bypass::kNotPreloaded;
-    if (!settings::memory) return Bypass::kSwitchedOff;
+
     if (IsolationIsSerializable() && !(XactReadOnly && XactDeferrable)) return Bypass::kSerializable;
-    if (IsParallelWorker() && TransactionIdIsValid(GetTopTransactionIdIfAny())) return Bypass::kParallelWriter;
+    if (IsParallelWorker() && TransactionIdIsValid(GetTopTransactionIdIfAny()))
+        return Bypass::kParallelWriter;
     if (applies(Rule::kBootBound)) {
         const core::Xid since = primary_since();
         if (since == 0) return Bypass::kRecovery;
@@ -186,7 +189,8 @@ bool own_ddl_concerns(std::span<const Oid> sources) noexcept {
     if (!has_own_ddl()) return false;
     if (own_ddl_local.too_many) return true;
     for (std::size_t i = 0; i < own_ddl_local.count; i++)
-        if (std::find(sources.begin(), sources.end(), own_ddl_local.relations[i]) != sources.end()) return true;
+        if (std::find(sources.begin(), sources.end(), own_ddl_local.relations[i]) != sources.end())
+            return true;
     return false;
 }
 
@@ -202,17 +206,27 @@ void forget_transaction() noexcept {
 
 const char* describe(Bypass reason) noexcept {
     switch (reason) {
-        case Bypass::kNone: return "the cache is used";
-        case Bypass::kNotPreloaded: return "prompt_cache is not in shared_preload_libraries";
-        case Bypass::kSwitchedOff: return "prompt_cache.memory is off";
-        case Bypass::kNoSnapshot: return "there is no MVCC snapshot to judge by";
-        case Bypass::kSerializable: return "the transaction is SERIALIZABLE";
-        case Bypass::kParallelWriter: return "a parallel worker of a writing transaction";
-        case Bypass::kRecovery: return "the server is in recovery";
-        case Bypass::kOlderThanServer: return "the snapshot is older than this server's life as a primary";
-        case Bypass::kStatementInFlight: return "a statement of this transaction is still writing";
-        case Bypass::kPremarked: return "the transaction is committing";
-        case Bypass::kOwnDdl: return "this transaction has changed the definition of a source";
+        case Bypass::kNone:
+            return "the cache is used";
+        case Bypass::kNotPreloaded:
+            return "prompt_cache is not in shared_preload_libraries";
+
+        case Bypass::kNoSnapshot:
+            return "there is no MVCC snapshot to judge by";
+        case Bypass::kSerializable:
+            return "the transaction is SERIALIZABLE";
+        case Bypass::kParallelWriter:
+            return "a parallel worker of a writing transaction";
+        case Bypass::kRecovery:
+            return "the server is in recovery";
+        case Bypass::kOlderThanServer:
+            return "the snapshot is older than this server's life as a primary";
+        case Bypass::kStatementInFlight:
+            return "a statement of this transaction is still writing";
+        case Bypass::kPremarked:
+            return "the transaction is committing";
+        case Bypass::kOwnDdl:
+            return "this transaction has changed the definition of a source";
     }
     return "";
 }

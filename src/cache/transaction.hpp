@@ -1,8 +1,9 @@
 // What the current transaction is doing, as far as it decides whether its lookups may use the cache.
 //
-// Row triggers speak only at the end of a statement, and DDL only at the end of the transaction; in between, a lookup
-// of the same transaction can see changes that nobody has noted yet. Hooks follow the statements that write, VACUUM
-// and the invalidation messages of own DDL. All state is the backend's own and ends with the transaction.
+// Row triggers speak only at the end of a statement, and DDL only at the end of the transaction; in between,
+// a lookup of the same transaction can see changes that nobody has noted yet. Hooks follow the statements
+// that write, VACUUM and the invalidation messages of own DDL. All state is the backend's own and ends with
+// the transaction.
 #pragma once
 
 #include "core/slot.hpp"
@@ -14,16 +15,16 @@ class SourceSet;
 
 enum class Bypass {
     kNone,
-    kNotPreloaded,        // no shared memory
-    kSwitchedOff,         // setting prompt_cache.memory
-    kNoSnapshot,          // no active MVCC snapshot, or logical decoding
-    kSerializable,        // a hit takes no SIREAD lock
-    kParallelWriter,      // a parallel worker cannot know what its leader has changed
-    kRecovery,            // standby: marks are not replicated
-    kOlderThanServer,     // the snapshot may see writers whose marks were lost
-    kStatementInFlight,   // an own statement is still writing
-    kPremarked,           // own marks are set already
-    kOwnDdl,              // own uncommitted DDL on a source
+    kNotPreloaded,  // no shared memory
+
+    kNoSnapshot,         // no active MVCC snapshot, or logical decoding
+    kSerializable,       // a hit takes no SIREAD lock
+    kParallelWriter,     // a parallel worker cannot know what its leader has changed
+    kRecovery,           // standby: marks are not replicated
+    kOlderThanServer,    // the snapshot may see writers whose marks were lost
+    kStatementInFlight,  // an own statement is still writing
+    kPremarked,          // own marks are set already
+    kOwnDdl,             // own uncommitted DDL on a source
 };
 
 const char* describe(Bypass reason) noexcept;

@@ -17,10 +17,12 @@ core::TagSet dirty_local;
 bool premarked_local = false;
 bool dropped_local = false;
 
-core::Xid own_xid() { return U64FromFullTransactionId(GetTopFullTransactionId()); }
+core::Xid own_xid() {
+    return U64FromFullTransactionId(GetTopFullTransactionId());
+}
 
-// Did this transaction change the definition of a source? VACUUM and ANALYZE send the same messages as DDL; they
-// change no row, and an id assigned inside a lazy VACUUM would be missing from other snapshots.
+// Did this transaction change the definition of a source? VACUUM and ANALYZE send the same messages as DDL;
+// they change no row, and an id assigned inside a lazy VACUUM would be missing from other snapshots.
 bool changed_a_source() {
     if (applies(Rule::kVacuum) && is_vacuuming()) return false;
     SharedInvalidationMessage* messages = nullptr;
@@ -41,7 +43,7 @@ bool changed_a_source() {
 
 void mark_everything_for_ddl() {
     const Tag all(TagKind::kAll);
-    mark_tags({&all, 1}, core::kFrozenXid);   // TRUNCATE and rewrites are seen by every snapshot
+    mark_tags({&all, 1}, core::kFrozenXid);  // TRUNCATE and rewrites are seen by every snapshot
     mark_tags({&all, 1}, own_xid());
 }
 
@@ -52,10 +54,10 @@ void before_end_of_transaction() {
         const Tag all(TagKind::kAll);
         static_assert(sizeof(Tag) == sizeof(std::uint64_t));
         const std::span<const std::uint64_t> hashes = dirty_local.tags();
-        const std::span<const Tag> tags = dirty_local.all()
-                                              ? std::span<const Tag>{&all, 1}
-                                              : std::span<const Tag>{reinterpret_cast<const Tag*>(hashes.data()),
-                                                                     hashes.size()};
+        const std::span<const Tag> tags =
+            dirty_local.all()
+                ? std::span<const Tag>{&all, 1}
+                : std::span<const Tag>{reinterpret_cast<const Tag*>(hashes.data()), hashes.size()};
         const core::Xid writer = own_xid();
         insert_nonces(tags);
         if (ddl || dropped_local) mark_everything_for_ddl();
@@ -104,7 +106,9 @@ void at_transaction_event(XactEvent event, void*) {
 
 }  // namespace
 
-void install_writer() { RegisterXactCallback(at_transaction_event, nullptr); }
+void install_writer() {
+    RegisterXactCallback(at_transaction_event, nullptr);
+}
 
 void note_change(Tag tag) {
     if (tag == Tag(TagKind::kAll))
@@ -117,11 +121,21 @@ void note_change(Tag tag) {
     mark_tags({&tag, 1}, own_xid());
 }
 
-void note_extension_dropped() noexcept { dropped_local = true; }
+void note_extension_dropped() noexcept {
+    dropped_local = true;
+}
 
-bool anything_is_dirty() noexcept { return applies(Rule::kOwnDirty) && !dirty_local.empty(); }
-bool is_dirty(Tag tag) noexcept { return applies(Rule::kOwnDirty) && dirty_local.contains(tag.hash); }
-bool everything_is_dirty() noexcept { return applies(Rule::kOwnDirty) && (dirty_local.all() || dropped_local); }
-bool is_premarked() noexcept { return premarked_local; }
+bool anything_is_dirty() noexcept {
+    return applies(Rule::kOwnDirty) && !dirty_local.empty();
+}
+bool is_dirty(Tag tag) noexcept {
+    return applies(Rule::kOwnDirty) && dirty_local.contains(tag.hash);
+}
+bool everything_is_dirty() noexcept {
+    return applies(Rule::kOwnDirty) && (dirty_local.all() || dropped_local);
+}
+bool is_premarked() noexcept {
+    return premarked_local;
+}
 
 }  // namespace prompt_cache

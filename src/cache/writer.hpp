@@ -1,10 +1,12 @@
 // The writer's side: what the current transaction has changed, and what it leaves behind for others.
 //
-// Triggers and invalidate_…() note tags here, in memory of the backend alone. Before the transaction ends (PRE_COMMIT
-// or PRE_PREPARE, so while it still counts as running for everybody) it writes its nonces and marks its tags. Nothing
-// is left to do at commit or abort: a mark of a transaction that aborted only costs misses.
+// Triggers and invalidate_…() note tags here, in memory of the backend alone. Before the transaction ends
+// (PRE_COMMIT or PRE_PREPARE, so while it still counts as running for everybody) it writes its nonces and
+// marks its tags. Nothing is left to do at commit or abort: a mark of a transaction that aborted only costs
+// misses.
 //
-// Tags are kept through ROLLBACK TO. That invalidates too much, and saves keeping books about subtransactions.
+// Tags are kept through ROLLBACK TO. That invalidates too much, and saves keeping books about
+// subtransactions.
 #pragma once
 
 #include "pg/postgres.hpp"
@@ -14,8 +16,8 @@ namespace prompt_cache {
 
 void install_writer();
 
-// The current transaction has changed `tag`. May raise an error only after the own PRE_COMMIT, where the nonce has to
-// be written at once.
+// The current transaction has changed `tag`. May raise an error only after the own PRE_COMMIT, where the
+// nonce has to be written at once.
 void note_change(Tag tag);
 
 // The extension is being dropped in this transaction: its entries die at commit, and no nonce table is left.

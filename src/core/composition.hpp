@@ -1,7 +1,7 @@
 // The bytes of a prompt: how its three layers are joined, and where each lies in the whole.
 //
-// These bytes are frozen. Model providers cache by exact prefix, so every server and version must produce the same.
-// A layer that is NULL or empty leaves nothing behind, neither heading nor separator.
+// These bytes are frozen. Model providers cache by exact prefix, so every server and version must produce the
+// same. A layer that is NULL or empty leaves nothing behind, neither heading nor separator.
 #pragma once
 
 #include <array>

@@ -6,7 +6,8 @@ namespace prompt_cache::core {
 
 namespace {
 
-// The lock's holder runs a dozen instructions; a waiter that still does not get through has found it preempted.
+// The lock's holder runs a dozen instructions; a waiter that still does not get through has found it
+// preempted.
 void pause_or_yield(unsigned& spins) noexcept {
     if (++spins % 64 == 0) {
         sched_yield();
@@ -36,7 +37,8 @@ bool SlotHistory::push(Xid writer) noexcept {
 }
 
 bool SlotHistory::hit(std::uint64_t entry_gen, const SnapshotView& snapshot) const noexcept {
-    const std::uint64_t d = gen - entry_gen;   // marks since the entry; wraps to a huge number for an older slot
+    const std::uint64_t d =
+        gen - entry_gen;  // marks since the entry; wraps to a huge number for an older slot
     if (d == 0) {
         if (applies(Rule::kFastPathNewest)) {
             if (max_xid < snapshot.xmin) return true;
@@ -77,8 +79,8 @@ std::uint32_t SlotShared::lock() noexcept {
     unsigned spins = 0;
     for (;;) {
         std::uint32_t before = seq.load(std::memory_order_relaxed);
-        if ((before & 1) == 0 &&
-            seq.compare_exchange_weak(before, before + 1, std::memory_order_acquire, std::memory_order_relaxed)) {
+        if ((before & 1) == 0 && seq.compare_exchange_weak(before, before + 1, std::memory_order_acquire,
+                                                           std::memory_order_relaxed)) {
             // Keeps the stores of assign() behind the odd number: pairs with the acquire fence in read().
             std::atomic_thread_fence(std::memory_order_release);
             return before;

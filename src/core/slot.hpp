@@ -1,21 +1,24 @@
 // Slots: which writers changed a tag, and whether an entry is exact for a snapshot.
 //
-// A tag (a user's row, a tenant's row, the application prompt, or `*` for anything in the database) is hashed to a
-// slot. A writer X marks the slots of its tags before it commits: the slot counts the mark (`gen`) and remembers
-// X as the newest of four ids. An entry carries the generation it was built at. Two facts make the verdict exact:
+// A tag (a user's row, a tenant's row, the application prompt, or `*` for anything in the database) is hashed
+// to a slot. A writer X marks the slots of its tags before it commits: the slot counts the mark (`gen`) and
+// remembers X as the newest of four ids. An entry carries the generation it was built at. Two facts make the
+// verdict exact:
 //
 //   1. X marks before it leaves the set of running transactions, so a snapshot that sees X finds X's mark.
 //   2. The entry's builder and the reader agree on every writer of the tag when each mark up to the entry's
 //      generation is COMPLETE for the reader and each later one still RUNNING for it.
 //
-// Agreement on every writer means the same visible rows, hence the same value. No clock, no message, no global
-// counter takes part. A collision of two tags in one slot invalidates too much, never too little.
+// Agreement on every writer means the same visible rows, hence the same value. No clock, no message, no
+// global counter takes part. A collision of two tags in one slot invalidates too much, never too little.
 //
-// Ids are 64 bits wide everywhere; COMPLETE and RUNNING are decided from the snapshot's own arrays, which list every
-// running top-level id. The reader's own id is never tested: a transaction that has marked bypasses the cache.
+// Ids are 64 bits wide everywhere; COMPLETE and RUNNING are decided from the snapshot's own arrays, which
+// list every running top-level id. The reader's own id is never tested: a transaction that has marked
+// bypasses the cache.
 //
-// Concurrency: `seq` is a seqlock. It is odd while a marker works; readers copy the line and try again when `seq`
-// moved. The lock is held for a dozen instructions, nothing in between can block, allocate or raise an error.
+// Concurrency: `seq` is a seqlock. It is odd while a marker works; readers copy the line and try again when
+// `seq` moved. The lock is held for a dozen instructions, nothing in between can block, allocate or raise an
+// error.
 #pragma once
 
 #include <atomic>
@@ -28,12 +31,13 @@
 
 namespace prompt_cache::core {
 
-using Xid = std::uint64_t;             // a top-level transaction id with its epoch
-inline constexpr Xid kFrozenXid = 2;   // complete for every snapshot: the mark of DDL that is not MVCC
+using Xid = std::uint64_t;            // a top-level transaction id with its epoch
+inline constexpr Xid kFrozenXid = 2;  // complete for every snapshot: the mark of DDL that is not MVCC
 inline constexpr unsigned kSlotIds = 4;
 
-// What a lookup needs of an MVCC snapshot. `running` holds the low halves of the ids in [xmin, xmax) that were
-// running; the range is narrower than 2^31, so a low half names one id. Points into the snapshot, owns nothing.
+// What a lookup needs of an MVCC snapshot. `running` holds the low halves of the ids in [xmin, xmax) that
+// were running; the range is narrower than 2^31, so a low half names one id. Points into the snapshot, owns
+// nothing.
 struct SnapshotView {
     Xid xmin = 0;
     Xid xmax = 0;
@@ -51,11 +55,11 @@ struct SnapshotView {
 
 // A slot as one consistent copy; the pure half of this file works on it.
 struct SlotHistory {
-    std::uint64_t gen = 0;               // marks ever made
-    Xid max_xid = 0;                     // highest id ever marked
-    Xid dropped_max_xid = 0;             // highest id ever pushed out of xid[]
-    std::uint32_t n = 0;                 // how many of xid[] are filled
-    Xid xid[kSlotIds] = {0, 0, 0, 0};    // newest first
+    std::uint64_t gen = 0;             // marks ever made
+    Xid max_xid = 0;                   // highest id ever marked
+    Xid dropped_max_xid = 0;           // highest id ever pushed out of xid[]
+    std::uint32_t n = 0;               // how many of xid[] are filled
+    Xid xid[kSlotIds] = {0, 0, 0, 0};  // newest first
 
     // Remembers one more writer. A writer that is remembered already changes nothing; DDL marks always count.
     bool push(Xid writer) noexcept;
@@ -63,24 +67,36 @@ struct SlotHistory {
     // Is an entry of generation `entry_gen` exactly what a build under `snapshot` would give?
     bool hit(std::uint64_t entry_gen, const SnapshotView& snapshot) const noexcept;
 
-    // The generation to store a value with that was built under `snapshot`; nothing if the slot cannot vouch for it.
+    // The generation to store a value with that was built under `snapshot`; nothing if the slot cannot vouch
+    // for it.
     std::optional<std::uint64_t> store_generation(const SnapshotView& snapshot) const noexcept;
 
     // Does the snapshot see every writer this slot ever had?
     bool all_complete(const SnapshotView& snapshot) const noexcept;
 };
 
-// One cache line of shared memory. All fields but `seq` change only under `seq` odd; zero bytes are a valid empty slot.
+// One cache line of shared memory. All fields but `seq` change only under `seq` odd; zero bytes are a valid
+// empty slot.
 struct alignas(64) SlotShared {
-    std::atomic<std::uint32_t> seq;               // odd: locked. Release in unlock() pairs with acquire in read()
+    std::atomic<std::uint32_t> seq;  // odd: locked. Release in unlock() pairs with acquire in read()
     std::atomic<std::uint32_t> n;
     std::atomic<std::uint64_t> gen;
     std::atomic<std::uint64_t> max_xid;
     std::atomic<std::uint64_t> dropped_max_xid;
     std::atomic<std::uint64_t> xid[kSlotIds];
 
-    SlotHistory read() const noexcept;            // a consistent copy, without writing anything
-    SlotHistory read_locked() noexcept;           // the same, under the lock
+    SlotHistory read() const noexcept;  // a consistent copy, without writing anything
+
+    // read().hit(), without the copy where the slot was not marked since the entry and all marks are old.
+    bool hit(std::uint64_t entry_gen, const SnapshotView& snapshot) const noexcept {
+        const std::uint32_t before = seq.load(std::memory_order_acquire);
+        const bool quiet = gen.load(std::memory_order_relaxed) == entry_gen &&
+                           max_xid.load(std::memory_order_relaxed) < snapshot.xmin;
+        std::atomic_thread_fence(std::memory_order_acquire);
+        if (quiet && (before & 1) == 0 && seq.load(std::memory_order_relaxed) == before) return true;
+        return read().hit(entry_gen, snapshot);
+    }
+    SlotHistory read_locked() noexcept;  // the same, under the lock
     void mark(Xid writer) noexcept;
 
   private:

@@ -1,6 +1,7 @@
-// Counters, striped so that a hot key scales: a backend counts in the stripe of its number, the view adds them up.
-// With more backends than stripes a few share one, hence atomic adds; they are relaxed, since nothing is concluded
-// from one counter about another. Counts survive the backend that made them and end with the server.
+// Counters, striped so that a hot key scales: a backend counts in the stripe of its number, the view adds
+// them up. With more backends than stripes a few share one, hence atomic adds; they are relaxed, since
+// nothing is concluded from one counter about another. Counts survive the backend that made them and end with
+// the server.
 #pragma once
 
 #include <atomic>
@@ -13,9 +14,9 @@ enum class Counter : unsigned {
     kHitsMemory,
     kHitsRedis,
     kHitsDatabase,
-    kBuiltCalls,       // calls answered by a build
-    kNotFound,         // `get`s that found nothing
-    kBuilds,           // layers or values built for lookups
+    kBuiltCalls,  // calls answered by a build
+    kNotFound,    // `get`s that found nothing
+    kBuilds,      // layers or values built for lookups
     kBuildMicros,
     kEvictions,
     kExpirations,
@@ -30,15 +31,16 @@ inline constexpr unsigned kMaxNamespaces = 64;
 inline constexpr unsigned kPromptNamespace = 0;
 
 struct alignas(64) CounterRowShared {
-    std::atomic<std::uint64_t> count[kCounters];   // relaxed
+    std::atomic<std::uint64_t> count[kCounters];  // relaxed
 };
 
 struct StatisticsShared {
     CounterRowShared rows[kStripes][kMaxNamespaces];
-    std::atomic<std::int64_t> reset_at[kMaxNamespaces];   // server's wall clock, microseconds
+    std::atomic<std::int64_t> reset_at[kMaxNamespaces];  // server's wall clock, microseconds
 
     void add(unsigned stripe, unsigned ns, Counter counter, std::uint64_t n = 1) noexcept {
-        rows[stripe % kStripes][ns].count[static_cast<unsigned>(counter)].fetch_add(n, std::memory_order_relaxed);
+        rows[stripe % kStripes][ns].count[static_cast<unsigned>(counter)].fetch_add(
+            n, std::memory_order_relaxed);
     }
     std::uint64_t sum(unsigned ns, Counter counter) const noexcept {
         std::uint64_t total = 0;

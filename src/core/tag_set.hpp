@@ -1,8 +1,8 @@
 // The tags a transaction has changed: a bounded set of 64-bit hashes without allocation.
 //
-// Beyond kMax the set gives up telling tags apart and holds everything: `all()`. Open addressing over twice as many
-// cells; 0 marks an empty cell and stands for itself by a flag. Cleared by walking what was added, so that a
-// transaction with one change costs one cell.
+// Beyond kMax the set gives up telling tags apart and holds everything: `all()`. Open addressing over twice
+// as many cells; 0 marks an empty cell and stands for itself by a flag. Cleared by walking what was added, so
+// that a transaction with one change costs one cell.
 #pragma once
 
 #include <array>

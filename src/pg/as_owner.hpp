@@ -1,8 +1,8 @@
-// Running a query as somebody else, so that no right, row policy or setting of the caller's can shape a value that
-// another caller gets.
+// Running a query as somebody else, so that no right, row policy or setting of the caller's can shape a value
+// that another caller gets.
 //
-// Not a guard object: a live destructor and an ereport never share a scope. If an error leaves the stretch between
-// begin and end, the (sub)transaction's abort restores the user and the settings.
+// Not a guard object: a live destructor and an ereport never share a scope. If an error leaves the stretch
+// between begin and end, the (sub)transaction's abort restores the user and the settings.
 #pragma once
 
 #include "pg/postgres.hpp"

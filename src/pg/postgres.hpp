@@ -1,5 +1,5 @@
-// The one doorway to PostgreSQL's headers: every other file includes this and never a server header of its own
-// before it. The server is C; here it gets C linkage, and the differences between versions end here.
+// The one doorway to PostgreSQL's headers: every other file includes this and never a server header of its
+// own before it. The server is C; here it gets C linkage, and the differences between versions end here.
 //
 // Standard C++ headers come first: the server redefines names such as snprintf and _ as macros.
 #pragma once
@@ -77,8 +77,8 @@ extern "C" {
 
 namespace prompt_cache {
 
-// The next id the server will hand out, read without a lock: eight aligned bytes cannot tear, and what is asked of
-// it is only the epoch, so that it may be old by two thousand million ids.
+// The next id the server will hand out, read without a lock: eight aligned bytes cannot tear, and what is
+// asked of it is only the epoch, so that it may be old by two thousand million ids.
 inline std::uint64_t next_full_xid_hint() noexcept {
 #if PG_VERSION_NUM >= 170000
     const FullTransactionId* next = &TransamVariables->nextXid;

@@ -50,7 +50,8 @@ class Query {
     SPIPlanPtr plan_ = nullptr;
 };
 
-// A column of a row of the last result; NULL gives nothing. Points into the SPI context: copy what must outlive it.
+// A column of a row of the last result; NULL gives nothing. Points into the SPI context: copy what must
+// outlive it.
 inline std::optional<Datum> result_datum(std::uint64_t row, int column) {
     bool isnull = false;
     const Datum value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);

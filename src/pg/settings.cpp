@@ -21,38 +21,45 @@ namespace {
 
 int without_rules = 0;
 
-void assign_without_rules(int value, void*) { core::removed_rules = static_cast<std::uint32_t>(value); }
+void assign_without_rules(int value, void*) {
+    core::removed_rules = static_cast<std::uint32_t>(value);
+}
 
 }  // namespace
 #endif
 
 void define(bool preloading) {
     DefineCustomBoolVariable("prompt_cache.memory", "Reads the memory tier.",
-                             "Writers leave their marks whatever this says.", &memory, true, PGC_USERSET, 0, nullptr,
-                             nullptr, nullptr);
-    DefineCustomBoolVariable("prompt_cache.database", "Reads the table user_prompt_cache.",
-                             "Writers leave their stamps whatever this says.", &database, true, PGC_USERSET, 0,
+                             "Writers leave their marks whatever this says.", &memory, true, PGC_USERSET, 0,
                              nullptr, nullptr, nullptr);
-    DefineCustomIntVariable("prompt_cache.memory_ttl", "Longest age of an entry in memory; 0 means no limit.", nullptr,
-                            &memory_ttl, 3600, 0, INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
-    DefineCustomIntVariable("prompt_cache.max_value_size", "Larger values are returned but not cached.", nullptr,
-                            &max_value_size, 1024, 1, 1024 * 1024, PGC_SIGHUP, GUC_UNIT_KB, nullptr, nullptr, nullptr);
-    DefineCustomBoolVariable("prompt_cache.log_lookups", "Logs each lookup: tier, key and microseconds.", nullptr,
-                             &log_lookups, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+    DefineCustomBoolVariable("prompt_cache.database", "Reads the table user_prompt_cache.",
+                             "Writers leave their stamps whatever this says.", &database, true, PGC_USERSET,
+                             0, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("prompt_cache.memory_ttl", "Longest age of an entry in memory; 0 means no limit.",
+                            nullptr, &memory_ttl, 3600, 0, INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S, nullptr,
+                            nullptr, nullptr);
+    DefineCustomIntVariable("prompt_cache.max_value_size", "Larger values are returned but not cached.",
+                            nullptr, &max_value_size, 1024, 1, 1024 * 1024, PGC_SIGHUP, GUC_UNIT_KB, nullptr,
+                            nullptr, nullptr);
+    DefineCustomBoolVariable("prompt_cache.log_lookups", "Logs each lookup: tier, key and microseconds.",
+                             nullptr, &log_lookups, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
 #ifdef PROMPT_CACHE_TEST
-    DefineCustomIntVariable("prompt_cache.without_rules", "Test builds only: rules of the protocol to leave out.",
-                            "A sum of 1 << rule.", &without_rules, 0, 0, INT_MAX, PGC_SIGHUP, GUC_NOT_IN_SAMPLE,
-                            nullptr, assign_without_rules, nullptr);
-    DefineCustomStringVariable("prompt_cache.pause_at", "Test builds only: where this backend waits.", nullptr,
-                               &pause_at, "", PGC_USERSET, GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("prompt_cache.without_rules",
+                            "Test builds only: rules of the protocol to leave out.", "A sum of 1 << rule.",
+                            &without_rules, 0, 0, INT_MAX, PGC_SIGHUP, GUC_NOT_IN_SAMPLE, nullptr,
+                            assign_without_rules, nullptr);
+    DefineCustomStringVariable("prompt_cache.pause_at", "Test builds only: where this backend waits.",
+                               nullptr, &pause_at, "", PGC_USERSET, GUC_NOT_IN_SAMPLE, nullptr, nullptr,
+                               nullptr);
 #endif
     if (!preloading) return;
-    DefineCustomIntVariable("prompt_cache.memory_size", "Size of the memory tier, book-keeping included.", nullptr,
-                            &memory_size, 64 * 1024, 8 * 1024, INT_MAX, PGC_POSTMASTER, GUC_UNIT_KB, nullptr, nullptr,
-                            nullptr);
-    DefineCustomIntVariable("prompt_cache.slots", "Number of invalidation slots in the memory tier.",
-                            "64 bytes each, rounded up to a power of two; more slots mean fewer needless misses.",
-                            &slots, 65536, 1024, 16 * 1024 * 1024, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("prompt_cache.memory_size", "Size of the memory tier, book-keeping included.",
+                            nullptr, &memory_size, 64 * 1024, 8 * 1024, INT_MAX, PGC_POSTMASTER, GUC_UNIT_KB,
+                            nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "prompt_cache.slots", "Number of invalidation slots in the memory tier.",
+        "64 bytes each, rounded up to a power of two; more slots mean fewer needless misses.", &slots, 65536,
+        1024, 16 * 1024 * 1024, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
     MarkGUCPrefixReserved("prompt_cache");
 }
 

@@ -1,21 +1,21 @@
-// Settings: one variable a setting, named like it. Defined at load; those that size shared memory only while the
-// server preloads the library, since PostgreSQL refuses them later.
+// Settings: one variable a setting, named like it. Defined at load; those that size shared memory only while
+// the server preloads the library, since PostgreSQL refuses them later.
 #pragma once
 
 #include "pg/postgres.hpp"
 
 namespace prompt_cache::settings {
 
-extern bool memory;            // read tier 1
-extern bool database;          // read tier 3
-extern int memory_size;        // kB, all of tier 1
-extern int slots;              // invalidation slots inside memory_size
-extern int memory_ttl;         // seconds, 0 = none
-extern int max_value_size;     // kB
+extern bool memory;         // read tier 1
+extern bool database;       // read tier 3
+extern int memory_size;     // kB, all of tier 1
+extern int slots;           // invalidation slots inside memory_size
+extern int memory_ttl;      // seconds, 0 = none
+extern int max_value_size;  // kB
 extern bool log_lookups;
 
 #ifdef PROMPT_CACHE_TEST
-extern char* pause_at;         // the pause point at which this backend waits
+extern char* pause_at;  // the pause point at which this backend waits
 #endif
 
 void define(bool preloading);

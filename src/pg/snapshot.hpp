@@ -10,19 +10,21 @@ namespace prompt_cache {
 inline core::Xid full_xid(TransactionId xid) noexcept {
     if (!TransactionIdIsNormal(xid)) return xid;
     const std::uint64_t base = next_full_xid_hint();
-    return base + static_cast<std::int64_t>(static_cast<std::int32_t>(xid - static_cast<std::uint32_t>(base)));
+    return base +
+           static_cast<std::int64_t>(static_cast<std::int32_t>(xid - static_cast<std::uint32_t>(base)));
 }
 
-// The view borrows the snapshot's arrays: it must not outlive the snapshot. In recovery the running ids, top-level
-// ones included, are listed in subxip; on a primary the top-level ones in xip.
+// The view borrows the snapshot's arrays: it must not outlive the snapshot. In recovery the running ids,
+// top-level ones included, are listed in subxip; on a primary the top-level ones in xip.
 inline core::SnapshotView view_of(Snapshot snapshot) noexcept {
     core::SnapshotView view;
     view.xmin = full_xid(snapshot->xmin);
     view.xmax = full_xid(snapshot->xmax);
-    view.running = snapshot->takenDuringRecovery
-                       ? std::span<const std::uint32_t>{snapshot->subxip,
-                                                        static_cast<std::size_t>(std::max(snapshot->subxcnt, 0))}
-                       : std::span<const std::uint32_t>{snapshot->xip, snapshot->xcnt};
+    view.running =
+        snapshot->takenDuringRecovery
+            ? std::span<const std::uint32_t>{snapshot->subxip,
+                                             static_cast<std::size_t>(std::max(snapshot->subxcnt, 0))}
+            : std::span<const std::uint32_t>{snapshot->xip, snapshot->xcnt};
     return view;
 }
 

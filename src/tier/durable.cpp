@@ -10,7 +10,9 @@ namespace {
 
 enum Column { kId = 1, kPrompt, kTenantKey, kLengths, kStampColumn = kLengths + core::kLayers };
 
-Oid table_owner() { return owner_of_own_relation("user_prompt_cache"); }
+Oid table_owner() {
+    return owner_of_own_relation("user_prompt_cache");
+}
 
 Datum stamps_datum(const std::array<Stamp, kStamps>& stamps) {
     Datum numbers[2 * kStamps];
@@ -18,15 +20,16 @@ Datum stamps_datum(const std::array<Stamp, kStamps>& stamps) {
         numbers[2 * i] = Int64GetDatum(stamps[i].weight);
         numbers[2 * i + 1] = Int64GetDatum(stamps[i].nonces);
     }
-    return PointerGetDatum(construct_array(numbers, 2 * kStamps, INT8OID, sizeof(std::int64_t), true, TYPALIGN_DOUBLE));
+    return PointerGetDatum(
+        construct_array(numbers, 2 * kStamps, INT8OID, sizeof(std::int64_t), true, TYPALIGN_DOUBLE));
 }
 
 bool parse_stamps(Datum array, std::array<Stamp, kStamps>& stamps) {
     Datum* numbers = nullptr;
     bool* nulls = nullptr;
     int count = 0;
-    deconstruct_array(DatumGetArrayTypeP(array), INT8OID, sizeof(std::int64_t), true, TYPALIGN_DOUBLE, &numbers,
-                      &nulls, &count);
+    deconstruct_array(DatumGetArrayTypeP(array), INT8OID, sizeof(std::int64_t), true, TYPALIGN_DOUBLE,
+                      &numbers, &nulls, &count);
     if (count != static_cast<int>(2 * kStamps)) return false;
     for (unsigned i = 0; i < kStamps; i++)
         stamps[i] = {nulls[2 * i] ? 0 : DatumGetInt64(numbers[2 * i]),
@@ -38,7 +41,8 @@ bool parse_stamps(Datum array, std::array<Stamp, kStamps>& stamps) {
 std::optional<DurableRow> newest(std::string_view user_key, MemoryContext context, bool read_only) {
     static Query query(
         "SELECT id, cached_prompt, tenant_key, application_length, tenant_length, user_length, stamps"
-        " FROM prompt_cache.user_prompt_cache WHERE user_key OPERATOR(pg_catalog.=) $1 ORDER BY id DESC LIMIT 1",
+        " FROM prompt_cache.user_prompt_cache WHERE user_key OPERATOR(pg_catalog.=) $1 ORDER BY id DESC "
+        "LIMIT 1",
         {TEXTOID});
     const Datum key = PointerGetDatum(make_text(user_key));
     if (query.run(&key, nullptr, read_only, 1) != 1) return std::nullopt;

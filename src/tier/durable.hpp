@@ -1,8 +1,9 @@
 // Tier 3: the table user_prompt_cache, one row a prompt that was given to a user, the newest first.
 //
-// A row carries the stamps of the four tags it was composed under: `*`, the application's, the tenant's and the
-// user's, as they stood under the snapshot of the composition. Each layer of it is usable where `*` and its own stamp
-// are what the reader's snapshot sees; which transaction wrote the row, and when, does not matter.
+// A row carries the stamps of the four tags it was composed under: `*`, the application's, the tenant's and
+// the user's, as they stood under the snapshot of the composition. Each layer of it is usable where `*` and
+// its own stamp are what the reader's snapshot sees; which transaction wrote the row, and when, does not
+// matter.
 #pragma once
 
 #include "core/composition.hpp"
@@ -24,9 +25,8 @@ struct DurableRow {
 // The newest row of a user under the active snapshot, copied into the current memory context.
 std::optional<DurableRow> read_newest_row(std::string_view user_key);
 
-// Makes `row` the newest of the user; true if the table changed. Where the newest has the same text, only its stamps
-// are brought up to date. Needs a transaction that may write.
+// Makes `row` the newest of the user; true if the table changed. Where the newest has the same text, only its
+// stamps are brought up to date. Needs a transaction that may write.
 bool write_row(std::string_view user_key, const DurableRow& row);
-
 
 }  // namespace prompt_cache

@@ -17,15 +17,17 @@ std::int64_t random_nonce() {
 
 }  // namespace
 
-bool extension_exists() { return OidIsValid(own_relation("tag_nonce")); }
+bool extension_exists() {
+    return OidIsValid(own_relation("tag_nonce"));
+}
 
 void insert_nonces(std::span<const Tag> tags) {
     const Oid table = own_relation("tag_nonce");
     const Oid sequence = own_relation("tag_nonce_id_seq");
     if (!OidIsValid(table) || !OidIsValid(sequence) || tags.empty()) return;
 
-    // SET TRANSACTION READ ONLY is allowed after a write. If an error leaves this function the transaction ends,
-    // and the next one starts with a value of its own.
+    // SET TRANSACTION READ ONLY is allowed after a write. If an error leaves this function the transaction
+    // ends, and the next one starts with a value of its own.
     const bool read_only = XactReadOnly;
     XactReadOnly = false;
 
@@ -51,7 +53,8 @@ Stamp read_stamp(Tag tag, Snapshot snapshot) {
     if (!OidIsValid(table)) return stamp;
     Relation relation = table_open(table, AccessShareLock);
     ScanKeyData key;
-    ScanKeyInit(&key, kTag, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(static_cast<std::int64_t>(tag.hash)));
+    ScanKeyInit(&key, kTag, BTEqualStrategyNumber, F_INT8EQ,
+                Int64GetDatum(static_cast<std::int64_t>(tag.hash)));
     SysScanDesc scan = systable_beginscan(relation, own_relation("tag_nonce_pkey"), true, snapshot, 1, &key);
     for (HeapTuple tuple; HeapTupleIsValid(tuple = systable_getnext(scan));) {
         bool isnull = false;

@@ -1,9 +1,10 @@
 // Durable proof: the table tag_nonce, and the stamps that tier 3 carries.
 //
-// Every writer leaves one row a changed tag: (tag, a random nonce, weight 1). The stamp of a tag under a snapshot is
-// the sum of the weights and the xor of the nonces of the rows the snapshot sees; it names the exact set of visible
-// changes. A count could come back for other data after a failover or a restore, random nonces do not. Rows are only
-// ever added (compaction keeps sum and xor), so writers never wait for each other here.
+// Every writer leaves one row a changed tag: (tag, a random nonce, weight 1). The stamp of a tag under a
+// snapshot is the sum of the weights and the xor of the nonces of the rows the snapshot sees; it names the
+// exact set of visible changes. A count could come back for other data after a failover or a restore, random
+// nonces do not. Rows are only ever added (compaction keeps sum and xor), so writers never wait for each
+// other here.
 #pragma once
 
 #include "pg/postgres.hpp"
@@ -21,7 +22,8 @@ struct Stamp {
 bool extension_exists();
 
 // Leaves one nonce a tag in the current transaction. Goes below rights, row security, search_path and
-// transaction_read_only, so that no setting of the writer's can lose it. Raises what the server raises (disk full).
+// transaction_read_only, so that no setting of the writer's can lose it. Raises what the server raises (disk
+// full).
 void insert_nonces(std::span<const Tag> tags);
 
 Stamp read_stamp(Tag tag, Snapshot snapshot);
