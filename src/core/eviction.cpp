@@ -339,7 +339,7 @@ void Eviction::fit_sample() noexcept {
                 if (!sampled(queue->keys[at])) {
                     duel_take(*queue, at);
                 } else {
-                    queue->bytes -= queue->sizes[at] - 1;
+                    queue->bytes = queue->bytes - queue->sizes[at] + 1;
                     queue->sizes[at] = 1;
                 }
             }
