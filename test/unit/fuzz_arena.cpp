@@ -1,4 +1,4 @@
-// Drives the arena by bytes, for libFuzzer. A complaint of the model, the self-check or a sanitizer is a crash.
+// Drives the arena by bytes, for libFuzzer. Whatever model, self-check or sanitizer complain of is a crash.
 //
 //     flags="-std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined"
 //     clang++ $flags -Isrc -Itest/unit test/unit/fuzz_arena.cpp src/core/arena*.cpp -o build/fuzz_arena

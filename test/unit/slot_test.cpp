@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <vector>
 
@@ -183,6 +184,8 @@ TEST(Slot, SharedSlotFollowsTheHistory) {
     alignas(64) unsigned char zero[sizeof(SlotShared)] = {};
     auto& shared = *reinterpret_cast<SlotShared*>(zero);
     SlotHistory history;
+    unsigned hits = 0;
+    unsigned hits_behind = 0;
     for (int i = 0; i < 2000; ++i) {
         const Xid writer =
             random() % 10 == 0 ? kFrozenXid : kWrap - 500 + static_cast<Xid>(i) / 2 + random() % 6;
@@ -195,7 +198,18 @@ TEST(Slot, SharedSlotFollowsTheHistory) {
             ASSERT_EQ(copy.dropped_max_xid, history.dropped_max_xid);
             for (unsigned k = 0; k < kSlotIds; ++k) ASSERT_EQ(copy.xid[k], history.xid[k]);
         }
+        // The verdict on the shared slot is the one on its history.
+        const Xid xmin = history.max_xid + 2 - random() % 6;
+        const Snapshot snapshot(xmin, xmin + 1 + random() % 8, {xmin, xmin + 2});
+        for (std::uint64_t back = 0; back <= std::min<std::uint64_t>(history.gen, 6); ++back) {
+            const std::uint64_t gen = history.gen + 1 - back;
+            const bool hit = history.hit(gen, snapshot);
+            ASSERT_EQ(shared.hit(gen, snapshot), hit) << gen;
+            (back == 1 ? hits : hits_behind) += hit;
+        }
     }
+    EXPECT_GT(hits, 100u);
+    EXPECT_GT(hits_behind, 100u);
 }
 
 // The verdict and the store rule against the whole list of marks, which the slot itself has forgotten.

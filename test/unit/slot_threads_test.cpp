@@ -24,6 +24,12 @@ using prompt_cache::core::Xid;
 constexpr unsigned kWriters = 3;
 constexpr unsigned kReaders = 2;
 
+// A hit under a snapshot without running transactions: every mark up to `gen` must lie below `xmin`.
+struct Hit {
+    std::uint64_t gen;
+    Xid xmin;
+};
+
 class Table {
   public:
     explicit Table(std::size_t marks) : id_(marks + 1), max_(marks + 1), dropped_(marks + 1) {}
@@ -37,8 +43,9 @@ class Table {
         return good;
     }
 
-    // After the threads have ended: the highest ids follow from the marks, and no mark is there twice.
-    bool consistent() const {
+    // After the threads have ended: the highest ids follow from the marks, no mark is there twice, and every
+    // hit was right.
+    bool consistent(const std::vector<Hit>& hits) const {
         Xid highest = 0;
         std::vector<Xid> highest_at(id_.size());
         for (std::size_t g = 1; g < id_.size(); ++g) {
@@ -48,6 +55,8 @@ class Table {
             if (max_[g] != 0 && max_[g] != highest) return false;
             if (dropped_[g] != 0 && dropped_[g] != highest_at[g - kSlotIds]) return false;
         }
+        for (const Hit& hit : hits)
+            if (hit.gen >= id_.size() || highest_at[hit.gen] >= hit.xmin) return false;
         std::vector<Xid> ids(id_.begin() + 1, id_.end());
         std::sort(ids.begin(), ids.end());
         return std::adjacent_find(ids.begin(), ids.end()) == ids.end();
@@ -66,6 +75,7 @@ class Table {
 
 struct Outcome {
     std::uint64_t copies = 0;
+    std::uint64_t hits = 0;
     std::uint64_t contradictions = 0;
     bool consistent = false;
     SlotHistory last;
@@ -78,6 +88,7 @@ Outcome run(unsigned marks_each, bool readers_yield) {
     std::atomic<unsigned> writing{kWriters};
     std::atomic<std::uint64_t> copies{0};
     std::atomic<std::uint64_t> contradictions{0};
+    std::vector<Hit> hits[kReaders];
     std::vector<std::thread> threads;
     for (unsigned writer = 0; writer < kWriters; ++writer)
         threads.emplace_back([&, writer] {
@@ -88,7 +99,7 @@ Outcome run(unsigned marks_each, bool readers_yield) {
             --writing;
         });
     for (unsigned reader = 0; reader < kReaders; ++reader)
-        threads.emplace_back([&] {
+        threads.emplace_back([&, reader] {
             std::uint64_t last_gen = 0;
             std::uint64_t mine = 0;
             while (writing.load() != 0) {
@@ -96,12 +107,18 @@ Outcome run(unsigned marks_each, bool readers_yield) {
                 if (!table.agrees(copy) || copy.gen < last_gen) ++contradictions;
                 last_gen = copy.gen;
                 ++mine;
+                // An entry of now, and one of the mark that may be under way, for a snapshot of now.
+                const Xid xmin = copy.max_xid + 1;
+                for (const std::uint64_t gen : {copy.gen, copy.gen + 1})
+                    if (slot.hit(gen, {xmin, xmin, {}})) hits[reader].push_back({gen, xmin});
                 if (readers_yield) std::this_thread::yield();
             }
             copies += mine;
         });
     for (std::thread& thread : threads) thread.join();
-    return {copies.load(), contradictions.load(), table.consistent(), slot.read()};
+    for (unsigned reader = 1; reader < kReaders; ++reader)
+        hits[0].insert(hits[0].end(), hits[reader].begin(), hits[reader].end());
+    return {copies.load(), hits[0].size(), contradictions.load(), table.consistent(hits[0]), slot.read()};
 }
 
 TEST(SlotThreads, NoTornCopyAndNoLostMark) {
@@ -110,8 +127,29 @@ TEST(SlotThreads, NoTornCopyAndNoLostMark) {
     EXPECT_EQ(outcome.contradictions, 0u);
     EXPECT_TRUE(outcome.consistent);
     EXPECT_GT(outcome.copies, 0u);
+    EXPECT_GT(outcome.hits, 0u);
     EXPECT_EQ(outcome.last.gen, kWriters * kMarksEach);
     EXPECT_EQ(outcome.last.max_xid, (Xid{3} << 32) - 1000 + kWriters * kMarksEach - 1);
+}
+
+// A marker stopped half way, by hand: the new number stands, the new highest id does not yet.
+TEST(SlotThreads, VerdictWaitsForAMarkUnderWay) {
+    SlotShared slot{};
+    slot.mark(100);
+    const SlotHistory before = slot.read();
+    slot.seq.fetch_add(1);
+    slot.gen.store(before.gen + 1);
+    std::atomic<int> verdict{-1};
+    std::thread reader([&] { verdict = slot.hit(before.gen + 1, {150, 150, {}}); });
+    for (int i = 0; i < 1000; ++i) std::this_thread::yield();
+    EXPECT_EQ(verdict.load(), -1);
+    slot.xid[1].store(100);
+    slot.xid[0].store(200);
+    slot.n.store(2);
+    slot.max_xid.store(200);
+    slot.seq.fetch_add(1);
+    reader.join();
+    EXPECT_EQ(verdict.load(), 0);
 }
 
 TEST(SlotThreads, ControlTornMarksAreSeen) {
