@@ -88,12 +88,16 @@ ALTER TABLE prompt_cache.attachment ENABLE ALWAYS TRIGGER prompt_cache_attachmen
 ALTER TABLE prompt_cache.attachment ENABLE ALWAYS TRIGGER prompt_cache_attachment_truncated;
 
 ----------------------------------------------------------------------------------------------------------------------
--- The wiring as a lookup needs it. Reads tables and catalogs only, so that it sees one snapshot throughout.
+-- The wiring as a lookup needs it. Reads tables and catalogs only, so that it sees one snapshot throughout. In plpgsql,
+-- which keeps its plans: where nothing is cached this runs for every prompt.
 
 CREATE FUNCTION prompt_cache._sources(
     OUT role text, OUT relation oid, OUT is_root boolean, OUT arguments bytea)
-RETURNS SETOF record LANGUAGE sql STABLE PARALLEL RESTRICTED
+RETURNS SETOF record LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     WITH RECURSIVE root AS (
         SELECT 'application' AS role, 'prompt_cache.application'::regclass::oid AS relation,
                ARRAY['application', '', 'prompt'] AS arguments
@@ -115,14 +119,18 @@ SET search_path = pg_catalog, pg_temp AS $$
     SELECT tree.role, tree.relation, tree.is_root,
            (SELECT string_agg(convert_to(a.argument, getdatabaseencoding()) || '\x00'::bytea, ''::bytea ORDER BY a.n)
               FROM root, unnest(root.arguments) WITH ORDINALITY AS a(argument, n) WHERE root.role = tree.role)
-      FROM tree
+      FROM tree;
+END
 $$;
 COMMENT ON FUNCTION prompt_cache._sources() IS 'Every source relation, partitions included, with the arguments its trigger must have.';
 
 -- Sources on which a trigger of ours is missing, changed or not ENABLE ALWAYS.
 CREATE FUNCTION prompt_cache._unsound_sources(OUT role text, OUT relation oid, OUT kind text)
-RETURNS SETOF record LANGUAGE sql STABLE PARALLEL RESTRICTED
+RETURNS SETOF record LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     SELECT s.role, s.relation, k.kind
       FROM prompt_cache._sources() s
      CROSS JOIN (VALUES ('changed', 29), ('truncated', 32)) AS k(kind, tgtype)
@@ -132,7 +140,8 @@ SET search_path = pg_catalog, pg_temp AS $$
             WHERE t.tgrelid = s.relation AND t.tgtype = k.tgtype AND t.tgenabled = 'A'
               AND t.tgfoid = 'prompt_cache._source_changed()'::regprocedure
               AND t.tgqual IS NULL AND t.tgattr = ''::int2vector
-              AND (k.kind = 'truncated' OR t.tgargs = s.arguments))
+              AND (k.kind = 'truncated' OR t.tgargs = s.arguments));
+END
 $$;
 COMMENT ON FUNCTION prompt_cache._unsound_sources() IS 'Sources whose changes might go unnoticed: nothing is stored while there is one.';
 
@@ -144,9 +153,12 @@ COMMENT ON FUNCTION prompt_cache._key_type(oid) IS 'How keys of this type are ha
 
 CREATE FUNCTION prompt_cache._attachment(
     OUT user_key_type text, OUT tenant_key_type text, OUT owners oid[], OUT queries text[], OUT problem text,
-    OUT sound boolean, OUT durable boolean, OUT sources oid[])
-RETURNS SETOF record LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER
+    OUT sound boolean, OUT durable boolean, OUT sources oid[], OUT schemas oid[])
+RETURNS SETOF record LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     SELECT ut.name, tt.name,
            ARRAY[(SELECT c.relowner FROM pg_class c WHERE c.oid = 'prompt_cache.application'::regclass),
                  coalesce(t.relowner, 0), coalesce(u.relowner, 0)],
@@ -179,7 +191,8 @@ SET search_path = pg_catalog, pg_temp AS $$
            NOT EXISTS (SELECT FROM prompt_cache._unsound_sources()),
            NOT EXISTS (SELECT FROM prompt_cache._sources() s JOIN pg_class c ON c.oid = s.relation WHERE c.relpersistence <> 'p'),
            ARRAY(SELECT s.relation FROM prompt_cache._sources() s
-                 UNION ALL SELECT 'prompt_cache.attachment'::regclass::oid)
+                 UNION ALL SELECT 'prompt_cache.attachment'::regclass::oid),
+           ARRAY(SELECT DISTINCT c.relnamespace FROM pg_class c WHERE c.oid IN (a.users, a.tenants))
       FROM prompt_cache.attachment a
       LEFT JOIN pg_class u ON u.oid = a.users
       LEFT JOIN pg_namespace un ON un.oid = u.relnamespace
@@ -188,7 +201,8 @@ SET search_path = pg_catalog, pg_temp AS $$
       LEFT JOIN pg_attribute uk ON uk.attrelid = u.oid AND uk.attname = a.user_key AND uk.attnum > 0 AND NOT uk.attisdropped
       LEFT JOIN pg_attribute tk ON tk.attrelid = t.oid AND tk.attname = a.tenant_key AND tk.attnum > 0 AND NOT tk.attisdropped
      CROSS JOIN LATERAL (SELECT prompt_cache._key_type(uk.atttypid)) AS ut(name)
-     CROSS JOIN LATERAL (SELECT prompt_cache._key_type(tk.atttypid)) AS tt(name)
+     CROSS JOIN LATERAL (SELECT prompt_cache._key_type(tk.atttypid)) AS tt(name);
+END
 $$;
 COMMENT ON FUNCTION prompt_cache._attachment() IS 'The wiring as a lookup needs it: builder queries, owners, sources and whether every trigger stands.';
 
@@ -274,7 +288,8 @@ DECLARE
 BEGIN
     SELECT c.*, n.nspname INTO rel FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'relation with OID % does not exist', source::oid USING ERRCODE = 'undefined_table';
+        RAISE EXCEPTION 'relation with OID % does not exist', source::oid USING ERRCODE = 'undefined_table',
+            HINT = 'Name the tables: prompt_cache.attach(users => ''schema.table'', tenants => ''schema.table'').';
     END IF;
     IF rel.relkind NOT IN ('r', 'p') THEN
         RAISE EXCEPTION '% is not a table', source USING ERRCODE = 'wrong_object_type',
@@ -374,6 +389,25 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION prompt_cache._check_prompt_column(regclass, text) IS 'Raises an error with a hint if a column cannot hold a prompt.';
+
+CREATE FUNCTION prompt_cache._check_tenant_column(users regclass, user_tenant name, tenants regclass, tenant_key name)
+RETURNS void LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    pointer record;
+    target  record;
+BEGIN
+    SELECT a.atttypid, format_type(a.atttypid, a.atttypmod) AS name, prompt_cache._key_type(a.atttypid) AS kind
+      INTO pointer FROM pg_attribute a WHERE a.attrelid = users AND a.attname = user_tenant;
+    SELECT a.atttypid, format_type(a.atttypid, a.atttypmod) AS name, prompt_cache._key_type(a.atttypid) AS kind
+      INTO target FROM pg_attribute a WHERE a.attrelid = tenants AND a.attname = tenant_key;
+    IF pointer.kind IS NULL OR (pointer.kind <> target.kind AND 'text' NOT IN (pointer.kind, target.kind)) THEN
+        RAISE EXCEPTION 'column "%" of table % has type %, which cannot point to a key of type %',
+                user_tenant, users, pointer.name, target.name USING ERRCODE = 'datatype_mismatch',
+            HINT = 'Name the column that holds the tenant''s key: attach(..., user_tenant => ''column'').';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._check_tenant_column(regclass, name, regclass, name) IS 'Raises an error with a hint if a column cannot point to a tenant.';
 
 CREATE FUNCTION prompt_cache._drop_triggers() RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -483,6 +517,7 @@ BEGIN
                 USING ERRCODE = 'null_value_not_allowed', HINT = 'Name the columns, or pass tenants => NULL.';
         END IF;
         found_tenant_key := prompt_cache._check_source(tenants, 'tenant', tenant_key, ARRAY[tenant_prompt::name]);
+        PERFORM prompt_cache._check_tenant_column(users, user_tenant, tenants, found_tenant_key);
         PERFORM prompt_cache._check_prompt_column(tenants, tenant_prompt);
     END IF;
 
@@ -530,6 +565,12 @@ COMMENT ON FUNCTION prompt_cache._flush() IS 'Writes what memory holds to the du
 CREATE FUNCTION prompt_cache.flush() RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF current_setting('transaction_read_only')::boolean THEN
+        RAISE EXCEPTION 'cannot execute prompt_cache.flush() in a read-only transaction'
+            USING ERRCODE = 'read_only_sql_transaction',
+                  HINT = CASE WHEN pg_is_in_recovery() THEN 'The durable tier is written on the primary.'
+                              ELSE 'Call it in a transaction that may write.' END;
+    END IF;
     IF prompt_cache._repair_triggers() THEN
         RAISE NOTICE 'triggers of prompt_cache were turned back to ENABLE ALWAYS'
             USING DETAIL = 'What was cached before cannot be trusted any more and is not written.';

@@ -35,10 +35,8 @@ void object_access(ObjectAccessType access, Oid catalog, Oid object, int part, v
 }
 
 }  // namespace
-}  // namespace prompt_cache
 
-void _PG_init(void) {
-    using namespace prompt_cache;
+void load() {
     const bool preloading = process_shared_preload_libraries_in_progress;
     settings::define(preloading);
     if (preloading) request_shared_memory();
@@ -46,4 +44,10 @@ void _PG_init(void) {
     install_transaction_hooks();
     previous_access_hook = object_access_hook;
     object_access_hook = object_access;
+}
+
+}  // namespace prompt_cache
+
+void _PG_init(void) {
+    prompt_cache::load();
 }

@@ -20,11 +20,13 @@ enum Column {
     kSound,
     kDurable,
     kSources,
+    kSchemas,
 };
 
-Attachment attachment_local;
-MemoryContext context_local = nullptr;
-Oid database_local = InvalidOid;
+Attachment judged_local;  // holds as long as the slot of `*` says so
+Attachment fresh_local;   // holds for one snapshot
+SnapshotIdentity fresh_under_local;
+std::uint64_t versions_local = 0;
 
 KeyType key_type(std::optional<std::string_view> name) {
     if (!name) return KeyType::kNone;
@@ -83,6 +85,9 @@ std::string_view read_flat(MemoryContext context) {
         header.sound = DatumGetBool(*result_datum(0, kSound));
         header.durable = DatumGetBool(*result_datum(0, kDurable));
         header.source_count = append_oids(&flat, *result_datum(0, kSources), nullptr, 0);
+        append_oids(nullptr, *result_datum(0, kSchemas), header.schema_hash, std::size(header.schema_hash));
+        for (std::uint32_t& schema : header.schema_hash)
+            if (schema != InvalidOid) schema = GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(schema));
     }
     memcpy(flat.data, &header, sizeof(header));
     const std::string_view copy = copy_into(context, {flat.data, static_cast<std::size_t>(flat.len)});
@@ -98,8 +103,8 @@ bool adopt_shared_copy(const core::SnapshotView& view) {
     char* flat = static_cast<char*>(palloc(found.header.value_length));
     const bool whole = memory::read_value(found, flat) && memory::still_there(found);
     if (whole) {
-        attachment_local.adopt({flat, found.header.value_length});
-        attachment_local.gen = found.tags[0].gen;
+        judged_local.adopt({flat, found.header.value_length});
+        judged_local.gen = found.tags[0].gen;
     }
     pfree(flat);
     return whole;
@@ -108,22 +113,21 @@ bool adopt_shared_copy(const core::SnapshotView& view) {
 }  // namespace
 
 void Attachment::adopt(std::string_view flat) {
-    if (!context_local)
-        context_local =
-            AllocSetContextCreate(TopMemoryContext, "prompt_cache attachment", ALLOCSET_SMALL_SIZES);
+    if (!context_)
+        context_ = AllocSetContextCreate(TopMemoryContext, "prompt_cache attachment", ALLOCSET_SMALL_SIZES);
     gen.reset();
     if (flat == flat_) return;
-    MemoryContextReset(context_local);
+    MemoryContextReset(context_);
     flat_ = {};
     header_ = {};
-    version++;
+    version = ++versions_local;
 
-    flat_ = copy_into(context_local, flat);
+    flat_ = copy_into(context_, flat);
     memcpy(&header_, flat_.data(), sizeof(header_));
     std::size_t at = sizeof(header_);
     const auto take = [&](std::uint32_t length) {
         const std::string_view bytes =
-            copy_into(context_local, {flat_.data() + at, length});  // ends in NUL, aligned
+            copy_into(context_, {flat_.data() + at, length});  // ends in NUL, aligned
         at += length;
         return bytes.data();
     };
@@ -144,15 +148,21 @@ void Attachment::require_usable() const {
                         errhint("Call prompt_cache.attach() again.")));
 }
 
-const Attachment& attachment_under(const core::SnapshotView& view, bool use_cache) {
-    Attachment& local = attachment_local;
-    if (database_local != MyDatabaseId) local.gen.reset();
-    database_local = MyDatabaseId;
-    if (use_cache && local.gen && star_slot().hit(*local.gen, view)) return local;
-    if (use_cache && adopt_shared_copy(view)) return local;
+const Attachment& attachment_under(Snapshot snapshot, const core::SnapshotView& view, bool use_cache) {
+    if (!use_cache) {
+        const SnapshotIdentity identity = identity_of(snapshot);
+        if (fresh_under_local == identity) return fresh_local;
+        fresh_under_local = {};
+        fresh_local.adopt(read_flat(CurrentMemoryContext));
+        fresh_under_local = identity;
+        return fresh_local;
+    }
 
+    Attachment& local = judged_local;
+    if (local.gen && star_slot().hit(*local.gen, view)) return local;
+    if (adopt_shared_copy(view)) return local;
     local.adopt(read_flat(CurrentMemoryContext));
-    if (use_cache) local.gen = star_slot().read_locked().store_generation(view);
+    local.gen = star_slot().read_locked().store_generation(view);
     if (local.gen) {
         const TagReference tag{*local.gen, slot_number(MyDatabaseId, Tag(TagKind::kAll)), 0};
         memory::store(EntryKey(EntryKind::kAttachment, {}),

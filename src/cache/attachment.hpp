@@ -24,8 +24,9 @@ struct AttachmentHeader {
     std::uint32_t query_length[core::kLayers];
     std::uint32_t problem_length;
     std::uint32_t source_count;
-    bool sound;    // every trigger stands
-    bool durable;  // no source is unlogged
+    std::uint32_t schema_hash[2];  // of the source tables' schemas in the server's cache, 0 = none
+    bool sound;                    // every trigger stands
+    bool durable;                  // no source is unlogged
     bool attached;
     bool spare;
 };
@@ -40,6 +41,8 @@ class Attachment {
     Oid owner(unsigned layer) const { return header_.owner[layer]; }
     // Empty: the layer does not exist.
     const char* query(unsigned layer) const { return query_[layer]; }
+    // A schema's hash value in the server's catalog cache: what a message about its renaming carries.
+    std::span<const std::uint32_t> schemas() const { return header_.schema_hash; }
     std::span<const Oid> sources() const { return {sources_, header_.source_count}; }
 
     // The generation of `*` up to which this holds; nothing if it holds for one lookup only.
@@ -55,6 +58,7 @@ class Attachment {
     std::string_view flat() const { return flat_; }
 
   private:
+    MemoryContext context_ = nullptr;
     AttachmentHeader header_{};
     std::string_view flat_;
     const char* query_[core::kLayers] = {"", "", ""};
@@ -64,6 +68,6 @@ class Attachment {
 
 // The wiring under the active snapshot; read anew where the cache may not be used. The reference holds until
 // the next call.
-const Attachment& attachment_under(const core::SnapshotView& view, bool use_cache);
+const Attachment& attachment_under(Snapshot snapshot, const core::SnapshotView& view, bool use_cache);
 
 }  // namespace prompt_cache

@@ -115,10 +115,14 @@ LookupContext open_lookup() {
     if (context.bypass == Bypass::kNone) context.bypass = why_bypass(context.snapshot, context.view);
     if (context.bypass == Bypass::kNone && everything_is_dirty()) context.bypass = Bypass::kOwnDdl;
 
-    context.attachment = &attachment_under(context.view, context.bypass == Bypass::kNone);
-    if (context.bypass == Bypass::kNone && own_ddl_concerns(context.attachment->sources())) {
+    // SERIALIZABLE bypasses the entries, which would take no SIREAD lock; nobody's rows are at stake here.
+    const bool judged = context.bypass == Bypass::kNone ||
+                        (context.bypass == Bypass::kSerializable && !everything_is_dirty() && !has_own_ddl());
+    context.attachment = &attachment_under(context.snapshot, context.view, judged);
+    if (context.bypass == Bypass::kNone &&
+        own_ddl_concerns(context.attachment->sources(), context.attachment->schemas())) {
         context.bypass = Bypass::kOwnDdl;
-        context.attachment = &attachment_under(context.view, false);
+        context.attachment = &attachment_under(context.snapshot, context.view, false);
     }
     if (context.bypass == Bypass::kNotPreloaded) say_once_that_nothing_is_cached();
     context.attachment->require_usable();

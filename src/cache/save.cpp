@@ -1,5 +1,6 @@
 #include "cache/save.hpp"
 
+#include "cache/layer.hpp"
 #include "cache/lookup.hpp"
 #include "cache/memory.hpp"
 #include "tier/durable.hpp"
@@ -40,8 +41,12 @@ std::int64_t save_all() {
         while (memory::next_entry(cursor, *listed)) {
             CHECK_FOR_INTERRUPTS();
             if (listed->entry.header.kind != EntryKind::kUser || !listed->entry.has(kFound)) continue;
+            // An entry of an earlier wiring, or of a user that has changed since, is not what memory holds.
+            const std::string_view key{listed->key, listed->entry.header.key_length};
+            FoundEntry current;
+            if (!find_valid(context, EntryKind::kUser, key, current)) continue;
             MemoryContext before = MemoryContextSwitchTo(scratch);
-            written += save_user(context, {listed->key, listed->entry.header.key_length});
+            written += save_user(context, key);
             MemoryContextSwitchTo(before);
             MemoryContextReset(scratch);
         }

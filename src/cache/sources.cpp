@@ -4,11 +4,19 @@
 
 namespace prompt_cache {
 
+bool SourceSet::contains_schema(std::uint32_t hash) const {
+    ListCell* cell;
+    foreach (cell, schemas_)
+        if (GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(lfirst_oid(cell))) == hash) return true;
+    return false;
+}
+
 SourceSet current_sources() {
     const Oid attachment = own_relation("attachment");
     if (!OidIsValid(attachment)) return SourceSet();
 
     List* relations = list_make2_oid(attachment, own_relation("application"));
+    List* schemas = NIL;
     Relation relation = table_open(attachment, AccessShareLock);
     Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
     SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, snapshot, 0, nullptr);
@@ -20,6 +28,7 @@ SourceSet current_sources() {
             if (isnull) continue;
             // A source that is being dropped is still one, though the catalogs know no more of it.
             const Oid root = DatumGetObjectId(source);
+            schemas = lappend_oid(schemas, get_rel_namespace(root));
             relations = SearchSysCacheExists1(RELOID, ObjectIdGetDatum(root))
                             ? list_concat(relations, find_all_inheritors(root, NoLock, nullptr))
                             : lappend_oid(relations, root);
@@ -28,7 +37,7 @@ SourceSet current_sources() {
     systable_endscan(scan);
     UnregisterSnapshot(snapshot);
     table_close(relation, AccessShareLock);
-    return SourceSet(relations);
+    return SourceSet(relations, schemas);
 }
 
 }  // namespace prompt_cache

@@ -1,5 +1,6 @@
 // The relations whose definition the cache depends on: the attached tables with all their partitions, and the
-// extension's own tables that hold the wiring and the application prompt.
+// extension's own tables that hold the wiring and the application prompt. The schemas of the attached tables
+// belong to it too: builder queries name them, and renaming a schema says nothing about the tables in it.
 #pragma once
 
 #include "pg/postgres.hpp"
@@ -8,12 +9,17 @@ namespace prompt_cache {
 
 class SourceSet {
   public:
-    explicit SourceSet(List* relations = NIL) : relations_(relations) {}
+    explicit SourceSet(List* relations = NIL, List* schemas = NIL)
+        : relations_(relations), schemas_(schemas) {}
     bool empty() const { return relations_ == NIL; }
     bool contains(Oid relation) const { return list_member_oid(relations_, relation); }
 
+    // By the schema's hash value in the server's catalog cache.
+    bool contains_schema(std::uint32_t hash) const;
+
   private:
-    List* relations_;  // in the memory context it was made in
+    List* relations_;  // in the memory context it was made in, as the schemas
+    List* schemas_;
 };
 
 // As of now, own changes included: not under any statement's snapshot, since it is asked what this

@@ -27,12 +27,31 @@ struct VacuumLocal {
     LocalTransactionId transaction = InvalidLocalTransactionId;  // commits after the command has returned
 } vacuum_local;
 
-constexpr std::size_t kMaxOwnDdl = 64;
+// What own commands have sent messages about.
 struct OwnDdlLocal {
-    std::array<Oid, kMaxOwnDdl> relations;
+    static constexpr std::size_t kMax = 64;
+    std::array<std::uint32_t, kMax> objects{};
     std::size_t count = 0;
     bool too_many = false;
-} own_ddl_local;
+
+    bool any() const noexcept { return count > 0 || too_many; }
+    // 0 stands for anything.
+    void note(std::uint32_t object) noexcept {
+        if (!IsTransactionState() || !TransactionIdIsValid(GetTopTransactionIdIfAny())) return;
+        if (object == 0 || count == kMax)
+            too_many = true;
+        else
+            objects[count++] = object;
+    }
+    bool concerns(std::span<const std::uint32_t> others) const noexcept {
+        if (too_many) return true;
+        for (std::size_t i = 0; i < count; i++)
+            if (std::find(others.begin(), others.end(), objects[i]) != others.end()) return true;
+        return false;
+    }
+};
+OwnDdlLocal relations_local;
+OwnDdlLocal schemas_local;  // by hash value
 
 bool writes(const QueryDesc* query) noexcept {
     return query->operation != CMD_SELECT || (query->plannedstmt && query->plannedstmt->hasModifyingCTE);
@@ -62,6 +81,7 @@ void run_hook(PC_RUN_PARAMETERS) {
         run_next(PC_RUN_ARGUMENTS);
         return;
     }
+    if (vacuum_local.depth == 0) vacuum_local.transaction = InvalidLocalTransactionId;
     enter_writing(query->estate->es_output_cid);
     PG_TRY();
     { run_next(PC_RUN_ARGUMENTS); }
@@ -126,7 +146,10 @@ void copy_utility(PC_UTILITY_PARAMETERS) {
 
 void utility_hook(PC_UTILITY_PARAMETERS) {
     const Node* node = statement->utilityStmt;
-    if (IsA(node, VacuumStmt) && !IsInTransactionBlock(context == PROCESS_UTILITY_TOPLEVEL))
+    // The first command of a pipeline does not know yet that others follow in its transaction.
+    if (vacuum_local.depth == 0) vacuum_local.transaction = InvalidLocalTransactionId;
+    if (IsA(node, VacuumStmt) && !IsInTransactionBlock(context == PROCESS_UTILITY_TOPLEVEL) &&
+        !TransactionIdIsValid(GetTopTransactionIdIfAny()))
         vacuum_utility(PC_UTILITY_ARGUMENTS);
     else if (IsA(node, CopyStmt) && reinterpret_cast<const CopyStmt*>(node)->is_from)
         copy_utility(PC_UTILITY_ARGUMENTS);
@@ -134,17 +157,14 @@ void utility_hook(PC_UTILITY_PARAMETERS) {
         utility_next(PC_UTILITY_ARGUMENTS);
 }
 
-// Runs for own DDL at the end of each command and for others' whenever messages are read. Without an own id
-// there is no own DDL.
+// These run for own DDL at the end of each command and for others' whenever messages are read. Without an own
+// id there is no own DDL.
 void relation_changed(Datum, Oid relation) {
-    if (!IsTransactionState() || !TransactionIdIsValid(GetTopTransactionIdIfAny())) return;
-    if (OidIsValid(relation) && relation < FirstNormalObjectId) return;
-    OwnDdlLocal& own = own_ddl_local;
-    if (!OidIsValid(relation) || own.count == kMaxOwnDdl) {
-        own.too_many = true;
-        return;
-    }
-    own.relations[own.count++] = relation;
+    if (!OidIsValid(relation) || relation >= FirstNormalObjectId) relations_local.note(relation);
+}
+
+void schema_changed(Datum, int, std::uint32_t hash) {
+    schemas_local.note(hash);
 }
 
 bool statement_in_flight(Snapshot snapshot) noexcept {
@@ -163,6 +183,7 @@ void install_transaction_hooks() {
     previous_utility = ProcessUtility_hook;
     ProcessUtility_hook = utility_hook;
     CacheRegisterRelcacheCallback(relation_changed, static_cast<Datum>(0));
+    CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, static_cast<Datum>(0));
 }
 
 Bypass why_bypass(Snapshot snapshot, const core::SnapshotView& view) noexcept {
@@ -182,16 +203,11 @@ Bypass why_bypass(Snapshot snapshot, const core::SnapshotView& view) noexcept {
 }
 
 bool has_own_ddl() noexcept {
-    return applies(Rule::kOwnDdl) && (own_ddl_local.count > 0 || own_ddl_local.too_many);
+    return applies(Rule::kOwnDdl) && (relations_local.any() || schemas_local.any());
 }
 
-bool own_ddl_concerns(std::span<const Oid> sources) noexcept {
-    if (!has_own_ddl()) return false;
-    if (own_ddl_local.too_many) return true;
-    for (std::size_t i = 0; i < own_ddl_local.count; i++)
-        if (std::find(sources.begin(), sources.end(), own_ddl_local.relations[i]) != sources.end())
-            return true;
-    return false;
+bool own_ddl_concerns(std::span<const Oid> sources, std::span<const std::uint32_t> schemas) noexcept {
+    return has_own_ddl() && (relations_local.concerns(sources) || schemas_local.concerns(schemas));
 }
 
 bool is_vacuuming() noexcept {
@@ -200,8 +216,8 @@ bool is_vacuuming() noexcept {
 }
 
 void forget_transaction() noexcept {
-    own_ddl_local.count = 0;
-    own_ddl_local.too_many = false;
+    relations_local.count = schemas_local.count = 0;
+    relations_local.too_many = schemas_local.too_many = false;
 }
 
 const char* describe(Bypass reason) noexcept {

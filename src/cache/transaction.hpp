@@ -34,9 +34,10 @@ void install_transaction_hooks();
 // Must the whole lookup go round the cache? Without own DDL, which needs to know the sources.
 Bypass why_bypass(Snapshot snapshot, const core::SnapshotView& view) noexcept;
 
-// Relations whose definition this transaction has changed (or, harmlessly, somebody else meanwhile).
+// Relations and schemas whose definition this transaction has changed (or, harmlessly, somebody else
+// meanwhile).
 bool has_own_ddl() noexcept;
-bool own_ddl_concerns(std::span<const Oid> sources) noexcept;
+bool own_ddl_concerns(std::span<const Oid> sources, std::span<const std::uint32_t> schemas) noexcept;
 
 // Is this transaction VACUUM's or ANALYZE's own?
 bool is_vacuuming() noexcept;

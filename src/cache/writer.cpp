@@ -32,10 +32,15 @@ bool changed_a_source() {
     std::optional<SourceSet> sources;
     for (int i = 0; i < count && !found; i++) {
         const SharedInvalidationMessage& message = messages[i];
-        if (message.id != SHAREDINVALRELCACHE_ID || message.rc.dbId != MyDatabaseId) continue;
-        if (OidIsValid(message.rc.relId) && message.rc.relId < FirstNormalObjectId) continue;
+        const bool about_relation =
+            message.id == SHAREDINVALRELCACHE_ID && message.rc.dbId == MyDatabaseId &&
+            (!OidIsValid(message.rc.relId) || message.rc.relId >= FirstNormalObjectId);
+        const bool about_schema = message.id == NAMESPACEOID && message.cc.dbId == MyDatabaseId;
+        if (!about_relation && !about_schema) continue;
         if (!sources) sources = current_sources();
-        found = !sources->empty() && (!OidIsValid(message.rc.relId) || sources->contains(message.rc.relId));
+        if (sources->empty()) break;
+        found = about_schema ? sources->contains_schema(message.cc.hashValue)
+                             : !OidIsValid(message.rc.relId) || sources->contains(message.rc.relId);
     }
     if (messages) pfree(messages);
     return found;

@@ -28,6 +28,8 @@
 // share of a difference that reaches forty points, and a cache of sixty entries has no sets.
 #include "eviction.hpp"
 
+#include <initializer_list>
+
 #include <cstring>
 
 namespace prompt_cache::core {

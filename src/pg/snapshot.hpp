@@ -28,6 +28,24 @@ inline core::SnapshotView view_of(Snapshot snapshot) noexcept {
     return view;
 }
 
+// Two snapshots of one backend with the same identity see the same rows: with the same bounds the set of
+// running ids can only have shrunk, so that the same number of them is the same set.
+struct SnapshotIdentity {
+    LocalTransactionId transaction = InvalidLocalTransactionId;
+    TransactionId xmin = 0;
+    TransactionId xmax = 0;
+    std::uint32_t running = 0;
+    std::int32_t running_in_recovery = 0;
+    CommandId command = 0;
+
+    bool operator==(const SnapshotIdentity&) const = default;
+};
+
+inline SnapshotIdentity identity_of(Snapshot snapshot) noexcept {
+    return {local_transaction_id(), snapshot->xmin,    snapshot->xmax,
+            snapshot->xcnt,         snapshot->subxcnt, snapshot->curcid};
+}
+
 // The snapshot under which the calling statement reads, if it is one that the cache can judge.
 inline Snapshot caller_snapshot() noexcept {
     if (!ActiveSnapshotSet() || HistoricSnapshotActive()) return nullptr;
