@@ -1,0 +1,221 @@
+#include "writer.hpp"
+
+#include <algorithm>
+#include <thread>
+
+#include "reader.hpp"
+
+namespace load {
+
+namespace {
+
+constexpr Id kTenantLock = 1000000;
+constexpr Id kApplicationLock = 2000000;
+
+std::string one_sql() {
+    return std::string("SELECT g.prompt, g.source, g.prompt IS DISTINCT FROM ") + kOracle +
+           " OR g.prompt IS DISTINCT FROM prompt_cache.build($1::bigint) FROM (SELECT $1::bigint AS id) k"
+           " CROSS JOIN LATERAL prompt_cache.get_or_build(k.id) AS g"
+           " LEFT JOIN load.users u ON u.id = k.id LEFT JOIN load.tenants t ON t.id = u.tenant_id"
+           " LEFT JOIN prompt_cache.application a ON true";
+}
+const std::string kOne = one_sql();
+
+}  // namespace
+
+Writer::Writer(const Options& options, History& history, Tally& tally, Violations& violations, int number)
+    : options_(options),
+      history_(history),
+      tally_(tally),
+      violations_(violations),
+      random_(options.seed * 77777 + static_cast<std::uint64_t>(number)),
+      session_(options.primary, "load writer"),
+      other_(options.primary, "load witness"),
+      number_(number) {}
+
+bool Writer::knows(const std::string& kind) {
+    for (const WriteKind& known : kinds())
+        if (kind == known.name) return true;
+    return false;
+}
+
+void Writer::begin() {
+    states_.clear();
+    may_roll_back_ = true;
+    session_.run(random_.percent(15) ? "BEGIN ISOLATION LEVEL REPEATABLE READ" : "BEGIN");
+}
+
+void Writer::lock_all() {
+    const Rows rows = session_.run("SELECT pg_advisory_xact_lock(0), nextval('load.version')");
+    // The number must be newer than any whose owner held the lock before.
+    version_ = session_.run("SELECT nextval('load.version')").number(0, 0);
+}
+
+void Writer::lock(const std::vector<Id>& users, const std::vector<Id>& tenants, bool application) {
+    std::vector<Id> keys = users;
+    for (const Id tenant : tenants) keys.push_back(kTenantLock + tenant);
+    if (application) keys.push_back(kApplicationLock);
+    const Rows rows = session_.run(
+        "SELECT pg_try_advisory_xact_lock_shared(0) AND bool_and(pg_try_advisory_xact_lock(k)), nextval('load.version')"
+        " FROM unnest($1::bigint[]) AS k",
+        {array_of(keys)});
+    if (!rows.flag(0, 0)) throw NotNow();
+    version_ = session_.run("SELECT nextval('load.version')").number(0, 0);
+}
+
+void Writer::finish() {
+    if (random_.percent(20)) read_back(true);
+    if (may_roll_back_ && random_.percent(15)) {
+        rollback();
+        return;
+    }
+    if (random_.percent(4))
+        prepare_and_end();
+    else
+        commit();
+    if (random_.percent(30)) read_back(false);
+}
+
+void Writer::commit() {
+    const Nanos sent = now();
+    try {
+        session_.run("COMMIT");
+    } catch (const SqlError& error) {
+        if (error.state.empty()) history_.committed(states_, sent, 0);
+        throw;
+    }
+    history_.committed(states_, sent, now());
+    tally_.commits++;
+}
+
+void Writer::rollback() {
+    session_.run("ROLLBACK");
+    tally_.rollbacks++;
+    states_.clear();
+}
+
+void Writer::prepare_and_end() {
+    const std::string name = "'load-" + std::to_string(number_) + "'";
+    session_.run("PREPARE TRANSACTION " + name);
+    sleep_ms(random_.below(10));
+    if (random_.percent(30)) {
+        session_.run("ROLLBACK PREPARED " + name);
+        tally_.rollbacks++;
+        states_.clear();
+        return;
+    }
+    const Nanos sent = now();
+    session_.run("COMMIT PREPARED " + name);
+    history_.committed(states_, sent, now());
+    tally_.commits++;
+}
+
+// Inside: own uncommitted changes show at once. After: in the own session, and in another that was idle.
+void Writer::read_back(bool inside) {
+    const State* mine = nullptr;
+    for (const State& state : states_)
+        if (state.kind == Kind::kUser) mine = &state;
+    if (!mine) return;
+    const auto look = [&](Session& session) {
+        Read read;
+        read.began = now();
+        const Rows rows = session.run_prepared("one", kOne, {str(mine->key)});
+        read.ended = now();
+        read.session = session.id();
+        read.key = mine->key;
+        const std::string prompt = rows.text(0, 0);
+        read.user_version = rows.null(0, 0) ? kAbsent : version_in(prompt, 'u');
+        read.tenant_version = version_in(prompt, 't', &read.tenant_key);
+        read.application_version = version_in(prompt, 'a');
+        if (rows.flag(0, 2)) violations_.add(inside ? "own change: not the oracle's answer" : "not the oracle's answer",
+                                             str(mine->key) + " from " + rows.text(0, 1) + ": " + prompt.substr(0, 250));
+        if (inside && read.user_version != (mine->present ? mine->version : kAbsent))
+            violations_.add("own change not seen", str(mine->key) + ": " + prompt.substr(0, 250));
+        if (!inside) history_.read({read});
+        tally_.reads++;
+        tally_.by_build++;
+        const std::string source = rows.text(0, 1);
+        (source == "memory" ? tally_.memory : source == "database" ? tally_.database : tally_.built)++;
+        return source == "memory";
+    };
+    look(session_);
+    if (inside) return;
+    look(other_);
+    tally_.second_calls++;
+    tally_.second_memory += look(other_);
+}
+
+Id Writer::a_user() { return random_.percent(40) ? 1 + random_.below(30) : 1 + random_.below(kUsers); }
+Id Writer::a_tenant() { return 1 + random_.below(kTenants); }
+
+Id Writer::present_user(Id base, Id* tenant) {
+    const Rows rows = session_.run("SELECT id, tenant_id FROM load.users WHERE id IN ($1, $2)",
+                                   {str(base), str(base + kUserOffset)});
+    if (rows.count() != 1) throw NotNow();
+    if (tenant) *tenant = rows.number(0, 1);
+    return rows.number(0, 0);
+}
+
+Id Writer::present_tenant(Id base) {
+    const Rows rows =
+        session_.run("SELECT id FROM load.tenants WHERE id IN ($1, $2)", {str(base), str(base + kTenantOffset)});
+    if (rows.count() != 1) throw NotNow();
+    return rows.number(0, 0);
+}
+
+bool Writer::changes_one(const std::string& sql, const Parameters& parameters) {
+    const int affected = session_.run(sql, parameters).affected();
+    if (affected > 1) violations_.add("the load itself", "changed more than one row: " + sql);
+    return affected == 1;
+}
+
+void Writer::write_user(Id key) {
+    if (!changes_one("UPDATE load.users SET system_prompt = $2 WHERE id = $1",
+                     {str(key), user_text(options_, key, version_)}))
+        throw NotNow();
+    note(Kind::kUser, key);
+}
+
+void Writer::write_tenant(Id key) {
+    if (!changes_one("UPDATE load.tenants SET system_prompt = $2 WHERE id = $1", {str(key), tenant_text(key, version_)}))
+        throw NotNow();
+    note(Kind::kTenant, key);
+}
+
+void Writer::execute(const std::string& sql, const Parameters& parameters) { session_.run(sql, parameters); }
+
+void Writer::sleep_ms(std::int64_t ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }
+
+void Writer::run_until(const std::atomic<bool>& stop) {
+    int total = 0;
+    for (const WriteKind& kind : kinds()) total += kind.weight;
+    while (!stop.load()) {
+        std::int64_t at = random_.below(total);
+        const WriteKind* chosen = nullptr;
+        for (const WriteKind& kind : kinds()) {
+            if (options_.mix.empty() ? at < kind.weight : options_.mix == kind.name) {
+                chosen = &kind;
+                break;
+            }
+            at -= kind.weight;
+        }
+        try {
+            (this->*chosen->run)();
+        } catch (const NotNow&) {
+            session_.recover();
+        } catch (const SqlError& error) {
+            // Serialization, deadlock, lock timeout, cancelled, the server goes or comes, an insert met a key.
+            static const char* const expected[] = {"40001", "40P01", "55P03", "57014", "57P01", "57P02",
+                                                   "57P03", "23503", "23505", ""};
+            if (std::find_if(std::begin(expected), std::end(expected),
+                             [&](const char* state) { return error.state == state; }) == std::end(expected))
+                violations_.add("error " + error.state + " of a writer", std::string(chosen->name) + ": " + error.text);
+            tally_.rollbacks++;
+            if (!session_.recover() || !other_.recover()) return;
+        }
+        if (options_.think > 0)
+            std::this_thread::sleep_for(std::chrono::microseconds(random_.below(2 * options_.think)));
+    }
+}
+
+}  // namespace load
