@@ -1,6 +1,7 @@
 // What the views and health() show. Nothing here is on the way of a lookup.
+#include "cache/judge.hpp"
 #include "cache/memory.hpp"
-#include "cache/slots.hpp"
+#include "cache/transaction.hpp"
 #include "exports.hpp"
 #include "pg/snapshot.hpp"
 
@@ -22,21 +23,27 @@ const char* layer_name(EntryKind kind) {
             return "tenant";
         case EntryKind::kUser:
             return "user";
-        case EntryKind::kAttachment:
-            break;
+        default:
+            return "";
     }
-    return "";
 }
 
-bool is_valid(const FoundEntry& entry) {
-    Snapshot snapshot = caller_snapshot();
-    const core::Xid since = primary_since();
-    if (!snapshot || since == 0 || entry.header.expires <= memory::now()) return false;
-    const core::SnapshotView view = view_of(snapshot);
-    if (view.xmin < since) return false;
-    for (unsigned i = 0; i < entry.header.tag_count; i++)
-        if (!shared.slots[entry.tags[i].slot].read().hit(entry.tags[i].gen, view)) return false;
-    return true;
+Tag tag_of(const memory::ListedEntry& listed) {
+    const std::string_view key{listed.key, listed.entry.header.key_length};
+    switch (listed.entry.header.kind) {
+        case EntryKind::kApplication:
+            return Tag(TagKind::kApplication);
+        case EntryKind::kTenant:
+            return Tag(TagKind::kTenant, key);
+        default:
+            return Tag(TagKind::kUser, key);
+    }
+}
+
+bool is_valid(const Judge& judge, const memory::ListedEntry& listed) {
+    return listed.entry.header.expires > memory::now() &&
+           agrees(judge, listed.entry, 0, [&] { return tag_of(listed); }) &&
+           agrees(judge, listed.entry, 1, [] { return Tag(TagKind::kAll); });
 }
 
 }  // namespace
@@ -80,6 +87,7 @@ PC_FUNCTION(pc_entries) {
     // Ages are counted on a clock that nobody can set; shown are times of the wall clock.
     const std::int64_t wall = GetCurrentTimestamp() - memory::now();
     auto* listed = static_cast<memory::ListedEntry*>(palloc(sizeof(memory::ListedEntry)));
+    const Judge judge = open_judge();
     memory::ListCursor cursor;
     while (memory::next_entry(cursor, *listed)) {
         CHECK_FOR_INTERRUPTS();
@@ -91,7 +99,7 @@ PC_FUNCTION(pc_entries) {
                           TimestampTzGetDatum(wall + header.created),
                           TimestampTzGetDatum(endless ? 0 : wall + header.expires),
                           Int32GetDatum(listed->frequency),
-                          BoolGetDatum(is_valid(listed->entry)),
+                          BoolGetDatum(is_valid(judge, *listed)),
                           PointerGetDatum(make_text(layer_name(header.kind)))};
         bool nulls[std::size(values)] = {};
         nulls[4] = endless;

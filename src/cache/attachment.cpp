@@ -23,8 +23,9 @@ enum Column {
     kSchemas,
 };
 
-Attachment judged_local;  // holds as long as the slot of `*` says so
-Attachment fresh_local;   // holds for one snapshot
+Attachment judged_local;                   // holds as long as its dependency on `*` does ...
+Judge::By by_local = Judge::By::kNothing;  // ... which is of this kind
+Attachment fresh_local;                    // holds for one snapshot
 SnapshotIdentity fresh_under_local;
 std::uint64_t versions_local = 0;
 
@@ -96,18 +97,37 @@ std::string_view read_flat(MemoryContext context) {
     return copy;
 }
 
-bool adopt_shared_copy(const core::SnapshotView& view) {
-    const EntryKey key(EntryKind::kAttachment, {});
+Tag star() noexcept {
+    return Tag(TagKind::kAll);
+}
+
+bool still_holds(const Judge& judge, const Attachment& local) {
+    if (!local.dependency || by_local != judge.by) return false;
+    return judge.by == Judge::By::kMarks ? star_slot().hit(local.dependency->gen(), judge.view)
+                                         : stamp_under(star(), judge.snapshot) == local.dependency->stamp();
+}
+
+bool adopt_shared_copy(const Judge& judge, Attachment& local) {
     FoundEntry found;
-    if (!memory::find(key, found) || !star_slot().hit(found.tags[0].gen, view)) return false;
+    if (!memory::find(EntryKey(EntryKind::kAttachment, {}), found) || !agrees(judge, found, 0, star))
+        return false;
     char* flat = static_cast<char*>(palloc(found.header.value_length));
     const bool whole = memory::read_value(found, flat) && memory::still_there(found);
     if (whole) {
-        judged_local.adopt({flat, found.header.value_length});
-        judged_local.gen = found.tags[0].gen;
+        local.adopt({flat, found.header.value_length});
+        local.dependency = found.dependencies[0];
     }
     pfree(flat);
     return whole;
+}
+
+const Attachment& read_for(Snapshot snapshot) {
+    const SnapshotIdentity identity = identity_of(snapshot);
+    if (fresh_under_local == identity) return fresh_local;
+    fresh_under_local = {};
+    fresh_local.adopt(read_flat(CurrentMemoryContext));
+    fresh_under_local = identity;
+    return fresh_local;
 }
 
 }  // namespace
@@ -115,7 +135,7 @@ bool adopt_shared_copy(const core::SnapshotView& view) {
 void Attachment::adopt(std::string_view flat) {
     if (!context_)
         context_ = AllocSetContextCreate(TopMemoryContext, "prompt_cache attachment", ALLOCSET_SMALL_SIZES);
-    gen.reset();
+    dependency.reset();
     if (flat == flat_) return;
     MemoryContextReset(context_);
     flat_ = {};
@@ -148,26 +168,21 @@ void Attachment::require_usable() const {
                         errhint("Call prompt_cache.attach() again.")));
 }
 
-const Attachment& attachment_under(Snapshot snapshot, const core::SnapshotView& view, bool use_cache) {
-    if (!use_cache) {
-        const SnapshotIdentity identity = identity_of(snapshot);
-        if (fresh_under_local == identity) return fresh_local;
-        fresh_under_local = {};
-        fresh_local.adopt(read_flat(CurrentMemoryContext));
-        fresh_under_local = identity;
-        return fresh_local;
-    }
+const Attachment& attachment_under(const Judge& judge) {
+    if (judge.by == Judge::By::kNothing) return read_for(judge.snapshot);
 
     Attachment& local = judged_local;
-    if (local.gen && star_slot().hit(*local.gen, view)) return local;
-    if (adopt_shared_copy(view)) return local;
+    if (still_holds(judge, local)) return local;
+    local.dependency.reset();
+    by_local = judge.by;
+    if (adopt_shared_copy(judge, local)) return local;
     local.adopt(read_flat(CurrentMemoryContext));
-    local.gen = star_slot().read_locked().store_generation(view);
-    if (local.gen) {
-        const TagReference tag{*local.gen, slot_number(MyDatabaseId, Tag(TagKind::kAll)), 0};
-        memory::store(EntryKey(EntryKind::kAttachment, {}),
-                      {.flags = 0, .pointer = {}, .value = local.flat(), .tags = {&tag, 1}});
-    }
+    local.dependency = depend_on(judge, star());
+    if (local.dependency)
+        memory::store(EntryKey(EntryKind::kAttachment, {}), {.flags = dependency_flag(judge),
+                                                             .pointer = {},
+                                                             .value = local.flat(),
+                                                             .dependencies = {&*local.dependency, 1}});
     return local;
 }
 

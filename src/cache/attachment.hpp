@@ -8,8 +8,8 @@
 // nothing is stored then.
 #pragma once
 
+#include "cache/judge.hpp"
 #include "core/composition.hpp"
-#include "core/slot.hpp"
 #include "pg/postgres.hpp"
 
 namespace prompt_cache {
@@ -45,8 +45,8 @@ class Attachment {
     std::span<const std::uint32_t> schemas() const { return header_.schema_hash; }
     std::span<const Oid> sources() const { return {sources_, header_.source_count}; }
 
-    // The generation of `*` up to which this holds; nothing if it holds for one lookup only.
-    std::optional<std::uint64_t> gen;
+    // On `*`; nothing if this holds for one lookup only.
+    std::optional<Dependency> dependency;
 
     // Counts how often the wiring has changed in this backend: prepared plans belong to one value of it.
     std::uint64_t version = 0;
@@ -66,8 +66,8 @@ class Attachment {
     const Oid* sources_ = nullptr;
 };
 
-// The wiring under the active snapshot; read anew where the cache may not be used. The reference holds until
-// the next call.
-const Attachment& attachment_under(Snapshot snapshot, const core::SnapshotView& view, bool use_cache);
+// The wiring under the judge's snapshot, which is the active one; read anew where it may not judge. The
+// reference holds until the next call.
+const Attachment& attachment_under(const Judge& judge);
 
 }  // namespace prompt_cache

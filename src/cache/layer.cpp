@@ -24,10 +24,9 @@ Tag tag_of(EntryKind kind, std::string_view key) noexcept {
             return Tag(TagKind::kTenant, key);
         case EntryKind::kUser:
             return Tag(TagKind::kUser, key);
-        case EntryKind::kAttachment:
-            break;
+        default:
+            return Tag(TagKind::kAll);
     }
-    return Tag(TagKind::kAll);
 }
 
 void count(core::Counter counter, std::uint64_t n = 1) noexcept {
@@ -60,8 +59,15 @@ struct RowLocal {
     bool current = false;  // the stamp of `*`
 };
 
-bool stamp_is_current(const LookupContext& context, Tag tag, const Stamp& stamp) {
-    return !applies(Rule::kDurableStamps) || read_stamp(tag, context.snapshot) == stamp;
+bool stamp_is_current(const Stamp& seen, const Stamp& carried) {
+    return seen == carried || !applies(Rule::kDurableStamps);
+}
+
+// The user's stamp concerns one row, the others many.
+Stamp stamp_seen(const LookupContext& context, core::LayerIndex layer, std::string_view key) {
+    const Tag tag(kTagOf[layer], key);
+    return layer == core::kUserLayer ? stamp_under(tag, context.judge.snapshot)
+                                     : shared_stamp(context.judge, tag);
 }
 
 std::optional<LayerLocal> layer_from_row(const LookupContext& context, RowLocal& local,
@@ -70,13 +76,13 @@ std::optional<LayerLocal> layer_from_row(const LookupContext& context, RowLocal&
     if (!local.read) {
         local.read = true;
         if (may_use_database(context)) local.row = read_newest_row(user_key);
-        local.current =
-            local.row && stamp_is_current(context, Tag(TagKind::kAll), local.row->stamps[kStarStamp]);
+        local.current = local.row && stamp_is_current(shared_stamp(context.judge, Tag(TagKind::kAll)),
+                                                      local.row->stamps[kStarStamp]);
     }
     if (!local.current) return std::nullopt;
     const DurableRow& row = *local.row;
     if (layer == core::kTenantLayer && row.tenant_key != key) return std::nullopt;
-    if (!stamp_is_current(context, Tag(kTagOf[layer], key), row.stamps[kStampOf[layer]])) return std::nullopt;
+    if (!stamp_is_current(stamp_seen(context, layer, key), row.stamps[kStampOf[layer]])) return std::nullopt;
     LayerLocal found;
     found.found = true;  // of a tenant or application that is not there only the text matters, and it is ''
     if (layer == core::kUserLayer) found.pointer = row.tenant_key;
@@ -84,25 +90,22 @@ std::optional<LayerLocal> layer_from_row(const LookupContext& context, RowLocal&
     return found;
 }
 
-// Stores under the rule of core/slot.hpp: the generations are those of the newest marks that the value has
-// seen.
+// Stores what was built under the judge's snapshot, if every tag of it can be vouched for.
 void store_layer(const LookupContext& context, core::LayerIndex layer, std::string_view key,
                  const LayerLocal& value) {
     if (applies(Rule::kTriggersAtStore) && !context.attachment->sound()) return;
-    const Tag tags[] = {tag_of(kKindOf[layer], key), Tag(TagKind::kAll)};
-    TagReference references[std::size(tags)];
-    for (std::size_t i = 0; i < std::size(tags); i++) {
-        const std::optional<std::uint64_t> gen =
-            slot_of(tags[i]).read_locked().store_generation(context.view);
-        if (!gen) return;
-        references[i] = {*gen, slot_number(MyDatabaseId, tags[i]), 0};
-    }
+    if (context.judge.by == Judge::By::kStamps && !context.attachment->durable()) return;
+    const auto own = depend_on(context.judge, tag_of(kKindOf[layer], key));
+    const auto star = depend_on(context.judge, Tag(TagKind::kAll));
+    if (!own || !star) return;
     PC_PAUSE("check|publish");
+    const Dependency dependencies[] = {*own, *star};
     NewEntry entry;
-    entry.flags = static_cast<std::uint8_t>((value.found ? kFound : 0) | (value.pointer ? kHasPointer : 0));
+    entry.flags = static_cast<std::uint8_t>((value.found ? kFound : 0) | (value.pointer ? kHasPointer : 0) |
+                                            dependency_flag(context.judge));
     entry.pointer = value.pointer.value_or("");
     entry.value = value.text;
-    entry.tags = references;
+    entry.dependencies = dependencies;
     if (memory::store(EntryKey(kKindOf[layer], key), entry) == StoreResult::kNoRoom)
         count(core::Counter::kErrors);
 }
@@ -136,21 +139,20 @@ LayerLocal obtain_layer(LookupContext& context, RowLocal& row, LayersLocal& laye
 
 }  // namespace
 
-Verdict judge(const LookupContext& context, EntryKind kind, std::string_view key,
-              FoundEntry& found) noexcept {
-    if (anything_is_dirty() && is_dirty(tag_of(kind, key))) return Verdict::kDirty;
+Verdict judge_entry(const LookupContext& context, EntryKind kind, std::string_view key, FoundEntry& found) {
+    const auto tag = [&] { return tag_of(kind, key); };
+    if (anything_is_dirty() && is_dirty(tag())) return Verdict::kDirty;
     if (!memory::find(EntryKey(kind, key), found)) return Verdict::kNotThere;
     if (found.header.expires <= context.now) return Verdict::kExpired;
-    const TagReference& own = found.tags[0];
-    const TagReference& star = found.tags[1];
-    if (star.gen != context.attachment->gen && !star_slot().hit(star.gen, context.view))
+    // The wiring hangs on `*` too, and has been judged.
+    if (found.dependencies[1] != context.attachment->dependency &&
+        !agrees(context.judge, found, 1, [] { return Tag(TagKind::kAll); }))
         return Verdict::kChanged;
-    return shared.slots[own.slot].hit(own.gen, context.view) ? Verdict::kHit : Verdict::kChanged;
+    return agrees(context.judge, found, 0, tag) ? Verdict::kHit : Verdict::kChanged;
 }
 
-bool find_valid(const LookupContext& context, EntryKind kind, std::string_view key,
-                FoundEntry& found) noexcept {
-    const Verdict verdict = judge(context, kind, key, found);
+bool find_valid(const LookupContext& context, EntryKind kind, std::string_view key, FoundEntry& found) {
+    const Verdict verdict = judge_entry(context, kind, key, found);
     if (verdict == Verdict::kExpired) count(core::Counter::kExpirations);
     return verdict == Verdict::kHit;
 }

@@ -9,11 +9,10 @@ namespace prompt_cache {
 
 // An entry in memory that is exact under the lookup's snapshot. What is found must still be copied and
 // confirmed.
-bool find_valid(const LookupContext& context, EntryKind kind, std::string_view key,
-                FoundEntry& found) noexcept;
+bool find_valid(const LookupContext& context, EntryKind kind, std::string_view key, FoundEntry& found);
 
 // Why an entry that is there is not used, for explain().
 enum class Verdict { kHit, kNotThere, kExpired, kDirty, kChanged };
-Verdict judge(const LookupContext& context, EntryKind kind, std::string_view key, FoundEntry& found) noexcept;
+Verdict judge_entry(const LookupContext& context, EntryKind kind, std::string_view key, FoundEntry& found);
 
 }  // namespace prompt_cache

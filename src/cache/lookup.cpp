@@ -21,7 +21,7 @@ void say_once_that_nothing_is_cached() {
 }
 
 // All layers in memory and valid: one allocation, one copy. Nothing if any is not, or changed under the copy.
-text* hit(const LookupContext& context, std::string_view user_key, bool& absent) noexcept {
+text* hit(const LookupContext& context, std::string_view user_key, bool& absent) {
     FoundEntry found[core::kLayers];
     FoundEntry& user = found[core::kUserLayer];
     if (!find_valid(context, EntryKind::kUser, user_key, user)) return nullptr;
@@ -104,38 +104,36 @@ const char* name_of(Source source) noexcept {
 
 LookupContext open_lookup() {
     LookupContext context;
-    context.snapshot = caller_snapshot();
-    if (!context.snapshot) {
+    context.judge = open_judge();
+    context.bypass = why_bypass(context.judge);
+    if (!context.judge.snapshot) {
         PushActiveSnapshot(GetTransactionSnapshot());
-        context.snapshot = GetActiveSnapshot();
+        context.judge.snapshot = GetActiveSnapshot();
         context.pushed = true;
-        context.bypass = Bypass::kNoSnapshot;
     }
-    context.view = view_of(context.snapshot);
-    if (context.bypass == Bypass::kNone) context.bypass = why_bypass(context.snapshot, context.view);
-    if (context.bypass == Bypass::kNone && everything_is_dirty()) context.bypass = Bypass::kOwnDdl;
 
-    // SERIALIZABLE bypasses the entries, which would take no SIREAD lock; nobody's rows are at stake here.
-    const bool judged = context.bypass == Bypass::kNone ||
-                        (context.bypass == Bypass::kSerializable && !everything_is_dirty() && !has_own_ddl());
-    context.attachment = &attachment_under(context.snapshot, context.view, judged);
+    Judge wiring = context.judge;
+    // SERIALIZABLE bypasses the entries, a hit on which takes no SIREAD lock; the wiring may be judged all the same.
+    if (context.bypass == Bypass::kSerializable && !has_own_ddl()) wiring.by = Judge::By::kMarks;
+    context.attachment = &attachment_under(wiring);
     if (context.bypass == Bypass::kNone &&
         own_ddl_concerns(context.attachment->sources(), context.attachment->schemas())) {
         context.bypass = Bypass::kOwnDdl;
-        context.attachment = &attachment_under(context.snapshot, context.view, false);
+        context.judge.by = Judge::By::kNothing;
+        context.attachment = &attachment_under(context.judge);
     }
     if (context.bypass == Bypass::kNotPreloaded) say_once_that_nothing_is_cached();
     context.attachment->require_usable();
     context.use_memory =
-        context.bypass == Bypass::kNone && settings::memory && context.attachment->gen.has_value();
+        context.bypass == Bypass::kNone && settings::memory && context.attachment->dependency.has_value();
     if (context.use_memory) context.now = memory::now();
     return context;
 }
 
 bool may_use_database(const LookupContext& context) noexcept {
     if (!settings::database || !context.attachment->sound() || !context.attachment->durable()) return false;
-    if (context.bypass == Bypass::kRecovery) return true;
-    return context.bypass == Bypass::kNone && star_slot().read().all_complete(context.view);
+    return context.judge.by == Judge::By::kStamps ||
+           (context.judge.by == Judge::By::kMarks && star_slot().read().all_complete(context.judge.view));
 }
 
 void close_lookup(LookupContext& context) {

@@ -3,7 +3,7 @@
 
 #include "cache/attachment.hpp"
 #include "cache/builder.hpp"
-#include "cache/slots.hpp"
+#include "cache/judge.hpp"
 #include "cache/transaction.hpp"
 #include "pg/postgres.hpp"
 #include "tier/durable.hpp"
@@ -25,8 +25,7 @@ struct PromptAnswer {
 
 // What one lookup works with; lives as long as the call.
 struct LookupContext {
-    Snapshot snapshot = nullptr;
-    core::SnapshotView view;
+    Judge judge;  // of the caller's snapshot
     Bypass bypass = Bypass::kNone;
     const Attachment* attachment = nullptr;
     bool use_memory = false;  // hit and store

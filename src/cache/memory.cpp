@@ -48,10 +48,11 @@ bool matches(std::uint32_t unit, const EntryKey& key, FoundEntry& found) noexcep
         return false;
     found.unit = unit;
     found.piece = piece_at(unit);
-    const std::size_t tags_size = header.tag_count * sizeof(TagReference);
+    const std::size_t tags_size = header.tag_count * sizeof(Dependency);
     const std::size_t key_offset = sizeof(EntryShared) + tags_size;
     // The first block of every value has room for the header and all tags (see kHeadBytes).
-    memcpy(static_cast<void*>(found.tags), payload_at(unit) + sizeof(EntryShared), sizeof(found.tags));
+    memcpy(static_cast<void*>(found.dependencies), payload_at(unit) + sizeof(EntryShared),
+           sizeof(found.dependencies));
     if (key_offset + key.text.size() <= found.piece)
         return same_key(reinterpret_cast<const char*>(payload_at(unit)) + key_offset, key.text);
     char text[kMaxKeyLength];
@@ -113,9 +114,11 @@ namespace {
 bool is_dead(void*, std::uint32_t unit) noexcept {
     const EntryShared& entry = entry_at(unit);
     if (entry.expires <= now()) return true;
-    const TagReference* tags = tags_of(entry);
+    if (entry.flags & kByStamp) return !RecoveryInProgress();
+    const Dependency* dependencies = dependencies_of(entry);
     for (unsigned i = 0; i < entry.tag_count; i++)
-        if (shared.slots[tags[i].slot].gen.load(std::memory_order_relaxed) != tags[i].gen) return true;
+        if (shared.slots[dependencies[i].slot()].gen.load(std::memory_order_relaxed) != dependencies[i].gen())
+            return true;
     return false;
 }
 
@@ -138,6 +141,13 @@ std::uint32_t allocate(std::size_t bytes) noexcept {
     return unit;
 }
 
+// Up to a sixteenth less than the limit, so that entries stored together do not end together.
+std::int64_t expiry(std::int64_t created, std::uint32_t serial) noexcept {
+    if (settings::memory_ttl == 0) return INT64_MAX;
+    const std::int64_t limit = static_cast<std::int64_t>(settings::memory_ttl) * 1000000;
+    return created + limit - limit / 16 * static_cast<std::int64_t>(murmurhash32(serial) % 1024) / 1024;
+}
+
 // Nobody can reach the entry yet.
 void fill(std::uint32_t unit, const EntryKey& key, const NewEntry& entry) noexcept {
     const core::Arena arena = arena_view();
@@ -145,16 +155,14 @@ void fill(std::uint32_t unit, const EntryKey& key, const NewEntry& entry) noexce
     header.database = MyDatabaseId;
     header.hash = key.hash;
     header.created = now();
-    header.expires = settings::memory_ttl == 0
-                         ? INT64_MAX
-                         : header.created + static_cast<std::int64_t>(settings::memory_ttl) * 1000000;
     header.value_length = static_cast<std::uint32_t>(entry.value.size());
     header.key_length = static_cast<std::uint16_t>(key.text.size());
     header.pointer_length = static_cast<std::uint16_t>(entry.pointer.size());
     header.kind = key.kind;
     header.flags = entry.flags;
-    header.tag_count = static_cast<std::uint8_t>(entry.tags.size());
+    header.tag_count = static_cast<std::uint8_t>(entry.dependencies.size());
     header.serial = shared.control->serial.fetch_add(1, std::memory_order_relaxed) + 1;
+    header.expires = expiry(header.created, header.serial);
 
     std::size_t at = 0;
     const auto append = [&](const void* bytes, std::size_t n) {
@@ -162,7 +170,7 @@ void fill(std::uint32_t unit, const EntryKey& key, const NewEntry& entry) noexce
         at += n;
     };
     append(&header, sizeof(header));
-    append(entry.tags.data(), entry.tags.size_bytes());
+    append(entry.dependencies.data(), entry.dependencies.size_bytes());
     append(key.text.data(), key.text.size());
     append(entry.pointer.data(), entry.pointer.size());
     append(entry.value.data(), entry.value.size());
@@ -170,13 +178,16 @@ void fill(std::uint32_t unit, const EntryKey& key, const NewEntry& entry) noexce
 
 // Of two entries with one key the one built later is worth more: readers with old snapshots must not replace
 // it.
-bool is_newer(const EntryShared& entry, std::span<const TagReference> tags) noexcept {
-    const TagReference* theirs = tags_of(entry);
-    if (entry.tag_count != tags.size() || entry.expires <= now()) return false;
+bool is_newer(const EntryShared& entry, const NewEntry& other) noexcept {
+    const std::span<const Dependency> others = other.dependencies;
+    if (entry.tag_count != others.size() || entry.expires <= now() ||
+        ((entry.flags | other.flags) & kByStamp) != 0)
+        return false;
+    const Dependency* own = dependencies_of(entry);
     bool newer = false;
-    for (std::size_t i = 0; i < tags.size(); i++) {
-        if (theirs[i].slot != tags[i].slot || theirs[i].gen < tags[i].gen) return false;
-        newer |= theirs[i].gen > tags[i].gen;
+    for (std::size_t i = 0; i < others.size(); i++) {
+        if (own[i].slot() != others[i].slot() || own[i].gen() < others[i].gen()) return false;
+        newer |= own[i].gen() > others[i].gen();
     }
     return newer;
 }
@@ -194,7 +205,7 @@ std::uint32_t linked_entry(const EntryKey& key) noexcept {
 }  // namespace
 
 StoreResult store(const EntryKey& key, const NewEntry& entry) noexcept {
-    const std::size_t bytes = sizeof(EntryShared) + entry.tags.size_bytes() + key.text.size() +
+    const std::size_t bytes = sizeof(EntryShared) + entry.dependencies.size_bytes() + key.text.size() +
                               entry.pointer.size() + entry.value.size();
     if (entry.value.size() > static_cast<std::size_t>(settings::max_value_size) * 1024 ||
         key.text.size() > kMaxKeyLength || entry.pointer.size() > kMaxKeyLength)
@@ -212,7 +223,7 @@ StoreResult store(const EntryKey& key, const NewEntry& entry) noexcept {
     core::Eviction eviction = eviction_view();
     LWLockAcquire(shared.space, LW_EXCLUSIVE);
     const std::uint32_t old = linked_entry(key);
-    if (old != 0 && is_newer(entry_at(old), entry.tags)) {
+    if (old != 0 && is_newer(entry_at(old), entry)) {
         arena.release(unit);
         LWLockRelease(shared.space);
         return StoreResult::kNewerThere;

@@ -1,7 +1,8 @@
 // Tier 1: entries in shared memory, found by key, copied without a lock, judged by their slots.
 //
-// An entry is one value of the arena (core/arena.hpp): a fixed header, then its tags, its key, a second key
-// it points to (a user's tenant), and the value. It hangs in one bucket's chain and in one eviction queue.
+// An entry is one value of the arena (core/arena.hpp): a fixed header, then its dependencies, its key, a
+// second key it points to (a user's tenant), and the value. It hangs in one bucket's chain and in one
+// eviction queue.
 //
 // Readers write nothing and wait for nobody. They copy what they need and then ask whether the bucket's `seq`
 // has moved; whatever unlinks an entry moves it first, and memory is reused only after that, so an unmoved
@@ -19,12 +20,13 @@
 #include "cache/shared.hpp"
 #include "core/slot.hpp"
 #include "pg/postgres.hpp"
+#include "tier/nonce.hpp"
 #include "tier/tag.hpp"
 
 namespace prompt_cache {
 
 // What kind of entry it is. Stored values; part of every key.
-enum class EntryKind : std::uint16_t { kApplication = 1, kTenant, kUser, kAttachment };
+enum class EntryKind : std::uint16_t { kApplication = 1, kTenant, kUser, kAttachment, kStamp };
 
 inline constexpr std::size_t kMaxKeyLength = 1024;
 inline constexpr unsigned kMaxTags = 2;  // its own and `*`
@@ -32,7 +34,7 @@ inline constexpr unsigned kMaxTags = 2;  // its own and `*`
 enum EntryFlag : std::uint8_t {
     kFound = 1,       // the row exists; without it the value is a remembered absence
     kHasPointer = 2,  // the second key is not NULL
-    kHasValue = 4,    // the value is not NULL
+    kByStamp = 4,     // dependencies are stamps, made in recovery
 };
 
 struct EntryKey {
@@ -43,10 +45,26 @@ struct EntryKey {
     EntryKey(EntryKind kind, std::string_view text) noexcept;
 };
 
-struct TagReference {
-    std::uint64_t gen = 0;
-    std::uint32_t slot = 0;
-    std::uint32_t spare = 0;
+// What an entry depends on: a slot and a generation of it, or (flag kByStamp) a stamp. See cache/judge.hpp.
+class Dependency {
+  public:
+    Dependency() = default;
+    Dependency(std::uint32_t slot, std::uint64_t gen) noexcept : first_(gen), second_(slot) {}
+    explicit Dependency(const Stamp& stamp) noexcept
+        : first_(static_cast<std::uint64_t>(stamp.nonces)),
+          second_(static_cast<std::uint64_t>(stamp.weight)) {}
+
+    std::uint64_t gen() const noexcept { return first_; }
+    // What was read without a lock may be anything: the number is kept inside the array.
+    std::uint32_t slot() const noexcept { return static_cast<std::uint32_t>(second_) & shared.slot_mask; }
+    Stamp stamp() const noexcept {
+        return {static_cast<std::int64_t>(second_), static_cast<std::int64_t>(first_)};
+    }
+    bool operator==(const Dependency&) const = default;
+
+  private:
+    std::uint64_t first_ = 0;
+    std::uint64_t second_ = 0;
 };
 
 struct EntryShared {
@@ -67,19 +85,19 @@ struct EntryShared {
     std::uint32_t spare;
 };
 static_assert(std::is_standard_layout_v<EntryShared> && sizeof(EntryShared) == 80);
-static_assert(sizeof(EntryShared) + kMaxTags * sizeof(TagReference) <= core::Arena::kHeadBytes);
+static_assert(sizeof(EntryShared) + kMaxTags * sizeof(Dependency) <= core::Arena::kHeadBytes);
 
 // What a lookup learns of an entry before it copies: enough to judge it.
 struct FoundEntry {
     EntryShared header;
-    TagReference tags[kMaxTags];
+    Dependency dependencies[kMaxTags];
     std::uint32_t unit = 0;
     std::uint32_t seq = 0;
     std::size_t piece = 0;  // how much of it lies in one piece
     const BucketShared* bucket = nullptr;
 
     std::size_t pointer_offset() const noexcept {
-        return sizeof(EntryShared) + header.tag_count * sizeof(TagReference) + header.key_length;
+        return sizeof(EntryShared) + header.tag_count * sizeof(Dependency) + header.key_length;
     }
     std::size_t value_offset() const noexcept { return pointer_offset() + header.pointer_length; }
     bool has(EntryFlag flag) const noexcept { return (header.flags & flag) != 0; }
@@ -90,7 +108,7 @@ struct NewEntry {
     std::uint8_t flags = 0;
     std::string_view pointer;
     std::string_view value;
-    std::span<const TagReference> tags;
+    std::span<const Dependency> dependencies;
 };
 
 enum class StoreResult { kStored, kTooLarge, kNoRoom, kNewerThere };

@@ -60,11 +60,12 @@ bool next_entry(ListCursor& cursor, ListedEntry& listed) noexcept {
             if (position++ < cursor.skip || entry.database != MyDatabaseId || is_own(entry)) continue;
             FoundEntry& found = listed.entry;
             memcpy(static_cast<void*>(&found.header), &entry, sizeof(entry));
-            memcpy(static_cast<void*>(found.tags), tags_of(entry), entry.tag_count * sizeof(TagReference));
+            memcpy(static_cast<void*>(found.dependencies), dependencies_of(entry),
+                   entry.tag_count * sizeof(Dependency));
             found.unit = unit;
             found.bucket = &bucket;
             found.seq = bucket.seq.load(std::memory_order_relaxed);
-            arena.read(unit, sizeof(EntryShared) + entry.tag_count * sizeof(TagReference), listed.key,
+            arena.read(unit, sizeof(EntryShared) + entry.tag_count * sizeof(Dependency), listed.key,
                        entry.key_length);
             listed.bytes = arena.footprint(unit).units * core::Arena::kUnitBytes;
             listed.frequency = shared.uses[unit].load(std::memory_order_relaxed);

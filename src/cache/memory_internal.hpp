@@ -33,8 +33,8 @@ inline BucketShared& bucket_of(std::uint64_t hash) noexcept {
 inline EntryShared& entry_at(std::uint32_t unit) noexcept {
     return *static_cast<EntryShared*>(arena_view().payload(unit));
 }
-inline const TagReference* tags_of(const EntryShared& entry) noexcept {
-    return reinterpret_cast<const TagReference*>(&entry + 1);
+inline const Dependency* dependencies_of(const EntryShared& entry) noexcept {
+    return reinterpret_cast<const Dependency*>(&entry + 1);
 }
 
 inline void count(core::Counter counter, std::uint64_t n = 1) noexcept {
@@ -58,8 +58,9 @@ class BucketChange {
     std::uint32_t before_;
 };
 
+// What the extension remembers for itself: not one of the users' entries.
 inline bool is_own(const EntryShared& entry) noexcept {
-    return entry.kind == EntryKind::kAttachment;
+    return entry.kind >= EntryKind::kAttachment;
 }
 
 inline void link_to_bucket(std::uint32_t unit) noexcept {

@@ -20,11 +20,11 @@ bool save_user(LookupContext& context, std::string_view user_key) {
     row.tenant_key = user.pointer;
     for (unsigned layer = 0; layer < core::kLayers; layer++)
         row.lengths[layer] = layers.layer[layer].text.size();
-    row.stamps[kStarStamp] = read_stamp(Tag(TagKind::kAll), context.snapshot);
-    row.stamps[kApplicationStamp] = read_stamp(Tag(TagKind::kApplication), context.snapshot);
-    row.stamps[kUserStamp] = read_stamp(Tag(TagKind::kUser, user_key), context.snapshot);
+    row.stamps[kStarStamp] = shared_stamp(context.judge, Tag(TagKind::kAll));
+    row.stamps[kApplicationStamp] = shared_stamp(context.judge, Tag(TagKind::kApplication));
+    row.stamps[kUserStamp] = stamp_under(Tag(TagKind::kUser, user_key), context.judge.snapshot);
     if (user.pointer)
-        row.stamps[kTenantStamp] = read_stamp(Tag(TagKind::kTenant, *user.pointer), context.snapshot);
+        row.stamps[kTenantStamp] = shared_stamp(context.judge, Tag(TagKind::kTenant, *user.pointer));
     return write_row(user_key, row);
 }
 

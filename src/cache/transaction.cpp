@@ -1,5 +1,6 @@
 #include "cache/transaction.hpp"
 
+#include "cache/judge.hpp"
 #include "cache/shared.hpp"
 #include "cache/slots.hpp"
 #include "cache/writer.hpp"
@@ -186,19 +187,27 @@ void install_transaction_hooks() {
     CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, static_cast<Datum>(0));
 }
 
-Bypass why_bypass(Snapshot snapshot, const core::SnapshotView& view) noexcept {
-    if (!shared) return Bypass::kNotPreloaded;
+Judge open_judge() {
+    Judge judge;
+    judge.snapshot = caller_snapshot();
+    if (!judge.snapshot) return judge;
+    judge.view = view_of(judge.snapshot);
+    if (why_bypass(judge) == Bypass::kNone)
+        judge.by = primary_since() == 0 ? Judge::By::kStamps : Judge::By::kMarks;
+    return judge;
+}
 
-    if (IsolationIsSerializable() && !(XactReadOnly && XactDeferrable)) return Bypass::kSerializable;
+Bypass why_bypass(const Judge& judge) noexcept {
+    if (!shared) return Bypass::kNotPreloaded;
+    if (!judge.snapshot) return Bypass::kNoSnapshot;
     if (IsParallelWorker() && TransactionIdIsValid(GetTopTransactionIdIfAny()))
         return Bypass::kParallelWriter;
-    if (applies(Rule::kBootBound)) {
-        const core::Xid since = primary_since();
-        if (since == 0) return Bypass::kRecovery;
-        if (view.xmin < since) return Bypass::kOlderThanServer;
-    }
+    if (applies(Rule::kBootBound) && judge.view.xmin < primary_since()) return Bypass::kOlderThanServer;
     if (is_premarked()) return Bypass::kPremarked;
-    if (applies(Rule::kStatementInFlight) && statement_in_flight(snapshot)) return Bypass::kStatementInFlight;
+    if (applies(Rule::kStatementInFlight) && statement_in_flight(judge.snapshot))
+        return Bypass::kStatementInFlight;
+    if (everything_is_dirty()) return Bypass::kOwnDdl;
+    if (IsolationIsSerializable() && !(XactReadOnly && XactDeferrable)) return Bypass::kSerializable;
     return Bypass::kNone;
 }
 
@@ -233,8 +242,6 @@ const char* describe(Bypass reason) noexcept {
             return "the transaction is SERIALIZABLE";
         case Bypass::kParallelWriter:
             return "a parallel worker of a writing transaction";
-        case Bypass::kRecovery:
-            return "the server is in recovery";
         case Bypass::kOlderThanServer:
             return "the snapshot is older than this server's life as a primary";
         case Bypass::kStatementInFlight:

@@ -20,7 +20,6 @@ enum class Bypass {
     kNoSnapshot,         // no active MVCC snapshot, or logical decoding
     kSerializable,       // a hit takes no SIREAD lock
     kParallelWriter,     // a parallel worker cannot know what its leader has changed
-    kRecovery,           // standby: marks are not replicated
     kOlderThanServer,    // the snapshot may see writers whose marks were lost
     kStatementInFlight,  // an own statement is still writing
     kPremarked,          // own marks are set already
@@ -31,8 +30,11 @@ const char* describe(Bypass reason) noexcept;
 
 void install_transaction_hooks();
 
-// Must the whole lookup go round the cache? Without own DDL, which needs to know the sources.
-Bypass why_bypass(Snapshot snapshot, const core::SnapshotView& view) noexcept;
+// The judge for the caller's snapshot: by marks on a primary, by stamps in recovery, by nothing where there
+// is a reason to go round the cache. Own DDL is not looked at here, since that needs to know the sources.
+struct Judge;
+Judge open_judge();
+Bypass why_bypass(const Judge& judge) noexcept;
 
 // Relations and schemas whose definition this transaction has changed (or, harmlessly, somebody else
 // meanwhile).

@@ -160,6 +160,11 @@ void Eviction::init(EvictionShared& state, std::uint32_t namespace_id) noexcept 
     state.salt = namespace_id;
 }
 
+void Eviction::set_capacity(std::uint64_t capacity) noexcept {
+    state_.capacity = capacity;
+    if (capacity != 0) state_.room = capacity;
+}
+
 // ---- lists
 
 EvictionListShared& Eviction::list_of(const EvictionNodeShared& entry) const noexcept {
@@ -230,7 +235,9 @@ void Eviction::begin_epoch() noexcept {
             first = {kNoNode, kNoNode};
         }
     }
+    // Filled less for a while: the caller gives less room than it did.
     if (state_.room > bytes()) state_.room -= (state_.room - bytes() + 7) / 8;
+    if (state_.capacity != 0) state_.room = state_.capacity;
     state_.epoch++;
     state_.hit_epoch.store(hit_epoch_bits(state_.epoch), std::memory_order_relaxed);
 }
@@ -257,7 +264,8 @@ bool Eviction::take_ghost(std::uint32_t fingerprint) noexcept {
         const std::uint32_t age = state_.evictions - bucket[way].stamp;
         std::memmove(&bucket[way], &bucket[way + 1], (kGhostWays - 1 - way) * sizeof(*bucket));
         bucket[kGhostWays - 1] = {0, 0};
-        return age <= ghost_window(entries());
+        // One more than S3-FIFO has: room was made, and a ghost with it, before this one was asked for.
+        return age <= ghost_window(entries() + 1) + 1;
     }
     return false;
 }
@@ -368,7 +376,7 @@ void Eviction::admit(std::uint32_t index, std::uint64_t key_hash, std::uint32_t 
     entry.use.store(hit_epoch_bits(state_.epoch - 1), std::memory_order_relaxed);
     const bool known = take_ghost(entry.fingerprint);
     link(index, known || state_.follows_lru ? kMain : kSmall, state_.epoch, 0);
-    if (bytes() > state_.room) state_.room = bytes();
+    if (bytes() > state_.room && state_.capacity == 0) state_.room = bytes();
     fit_sample();
     watch(index);
     play(entry.fingerprint, size);

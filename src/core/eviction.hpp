@@ -102,6 +102,7 @@ struct EvictionShared {
     std::uint32_t main_entries;
     std::uint64_t small_bytes;
     std::uint64_t main_bytes;
+    std::uint64_t capacity;                        // as told, 0 = not known
     std::uint64_t room;                            // what it has been filled to lately
     EvictionListShared small;                      // S3-FIFO's small queue, by age
     EvictionListShared buckets[kEvictionBuckets];  // the main queue, cut by epoch
@@ -126,6 +127,11 @@ class Eviction {
 
     // Makes the namespace empty.  Forgets its entries without touching them: the caller frees them.
     static void init(EvictionShared& state, std::uint32_t namespace_id) noexcept;
+
+    // What the namespace may hold, in the unit of the sizes, where it has a bound of its own; may change at
+    // any time, evicts nothing.  0 (as at first) = not known: then it is taken to be what it was filled to
+    // lately.
+    void set_capacity(std::uint64_t capacity) noexcept;
 
     // A hit.  Any time, under no lock of this file.
     static void touch(const EvictionShared& state, EvictionNodeShared& node) noexcept {

@@ -1,6 +1,7 @@
 #include "tier/nonce.hpp"
 
 #include "pg/catalog.hpp"
+#include "pg/snapshot.hpp"
 
 namespace prompt_cache {
 
@@ -13,6 +14,38 @@ std::int64_t random_nonce() {
     if (!pg_strong_random(&nonce, sizeof(nonce)))
         ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("prompt_cache could not get random bytes")));
     return nonce;
+}
+
+// Stamps asked for under one snapshot, by the low bits of the tag.
+struct StampsLocal {
+    static constexpr std::size_t kCells = 64;
+    struct Cell {
+        bool filled;
+        Tag tag;
+        Stamp stamp;
+    };
+    Oid database = InvalidOid;
+    SnapshotIdentity snapshot;
+    std::array<Cell, kCells> cells{};
+} stamps_local;
+
+Stamp read_stamp(Tag tag, Snapshot snapshot) {
+    Stamp stamp;
+    const Oid table = own_relation("tag_nonce");
+    if (!OidIsValid(table)) return stamp;
+    Relation relation = table_open(table, AccessShareLock);
+    ScanKeyData key;
+    ScanKeyInit(&key, kTag, BTEqualStrategyNumber, F_INT8EQ,
+                Int64GetDatum(static_cast<std::int64_t>(tag.hash)));
+    SysScanDesc scan = systable_beginscan(relation, own_relation("tag_nonce_pkey"), true, snapshot, 1, &key);
+    for (HeapTuple tuple; HeapTupleIsValid(tuple = systable_getnext(scan));) {
+        bool isnull = false;
+        stamp.nonces ^= DatumGetInt64(heap_getattr(tuple, kNonce, RelationGetDescr(relation), &isnull));
+        stamp.weight += DatumGetInt64(heap_getattr(tuple, kWeight, RelationGetDescr(relation), &isnull));
+    }
+    systable_endscan(scan);
+    table_close(relation, AccessShareLock);
+    return stamp;
 }
 
 }  // namespace
@@ -47,22 +80,21 @@ void insert_nonces(std::span<const Tag> tags) {
     XactReadOnly = read_only;
 }
 
-Stamp read_stamp(Tag tag, Snapshot snapshot) {
-    Stamp stamp;
-    const Oid table = own_relation("tag_nonce");
-    if (!OidIsValid(table)) return stamp;
-    Relation relation = table_open(table, AccessShareLock);
-    ScanKeyData key;
-    ScanKeyInit(&key, kTag, BTEqualStrategyNumber, F_INT8EQ,
-                Int64GetDatum(static_cast<std::int64_t>(tag.hash)));
-    SysScanDesc scan = systable_beginscan(relation, own_relation("tag_nonce_pkey"), true, snapshot, 1, &key);
-    for (HeapTuple tuple; HeapTupleIsValid(tuple = systable_getnext(scan));) {
-        bool isnull = false;
-        stamp.nonces ^= DatumGetInt64(heap_getattr(tuple, kNonce, RelationGetDescr(relation), &isnull));
-        stamp.weight += DatumGetInt64(heap_getattr(tuple, kWeight, RelationGetDescr(relation), &isnull));
+Stamp stamp_under(Tag tag, Snapshot snapshot) {
+    // Nonces are written at the end of a transaction only, so neither the transaction nor the command
+    // matters.
+    SnapshotIdentity identity = identity_of(snapshot);
+    identity.transaction = InvalidLocalTransactionId;
+    identity.command = 0;
+    if (stamps_local.snapshot != identity || stamps_local.database != MyDatabaseId) {
+        stamps_local.cells.fill({});
+        stamps_local.snapshot = identity;
+        stamps_local.database = MyDatabaseId;
     }
-    systable_endscan(scan);
-    table_close(relation, AccessShareLock);
+    StampsLocal::Cell& cell = stamps_local.cells[tag.hash % StampsLocal::kCells];
+    if (cell.filled && cell.tag == tag) return cell.stamp;
+    const Stamp stamp = read_stamp(tag, snapshot);
+    cell = {true, tag, stamp};
     return stamp;
 }
 

@@ -26,6 +26,8 @@ bool extension_exists();
 // full).
 void insert_nonces(std::span<const Tag> tags);
 
-Stamp read_stamp(Tag tag, Snapshot snapshot);
+// The stamp that the snapshot sees: an index probe, or none if this backend has asked under the same snapshot
+// before.
+Stamp stamp_under(Tag tag, Snapshot snapshot);
 
 }  // namespace prompt_cache

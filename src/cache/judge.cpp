@@ -1,0 +1,32 @@
+#include "cache/judge.hpp"
+
+namespace prompt_cache {
+
+std::optional<Dependency> depend_on(const Judge& judge, Tag tag) {
+    if (judge.by == Judge::By::kStamps) return Dependency(stamp_under(tag, judge.snapshot));
+    if (judge.by != Judge::By::kMarks) return std::nullopt;
+    const std::optional<std::uint64_t> gen = slot_of(tag).read_locked().store_generation(judge.view);
+    if (!gen) return std::nullopt;
+    return Dependency(slot_number(MyDatabaseId, tag), *gen);
+}
+
+Stamp shared_stamp(const Judge& judge, Tag tag) {
+    if (judge.by != Judge::By::kMarks) return stamp_under(tag, judge.snapshot);
+    const EntryKey key(EntryKind::kStamp, {reinterpret_cast<const char*>(&tag.hash), sizeof(tag.hash)});
+    FoundEntry found;
+    Stamp stamp;
+    if (memory::find(key, found) && found.header.value_length == sizeof(stamp) &&
+        agrees(judge, found, 0, [&] { return tag; }) &&
+        memory::read_value(found, reinterpret_cast<char*>(&stamp)) && memory::still_there(found))
+        return stamp;
+
+    stamp = stamp_under(tag, judge.snapshot);
+    if (const auto dependency = depend_on(judge, tag))
+        memory::store(key, {.flags = kFound,
+                            .pointer = {},
+                            .value = {reinterpret_cast<const char*>(&stamp), sizeof(stamp)},
+                            .dependencies = {&*dependency, 1}});
+    return stamp;
+}
+
+}  // namespace prompt_cache

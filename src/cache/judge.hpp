@@ -1,0 +1,56 @@
+// Deciding whether an entry is exact for one snapshot, and what a new entry has to carry so that others can
+// decide.
+//
+// An entry names what it depends on: its own tag and `*`. On a primary a dependency is the tag's slot and the
+// generation up to which the value has seen its marks; the verdict costs one look at a cache line. A standby
+// has no marks, since they are made in memory and nothing is added to the WAL for them. There a dependency is
+// the tag's stamp: the value is exact for every snapshot that sees the same stamp. That costs an index probe
+// a tag, or none while the backend's snapshots stay the same.
+//
+// Entries proved by stamps are no longer hit once the server is a primary: they are built, or proved, anew.
+#pragma once
+
+#include "cache/memory.hpp"
+#include "cache/slots.hpp"
+#include "pg/snapshot.hpp"
+#include "tier/nonce.hpp"
+
+namespace prompt_cache {
+
+struct Judge {
+    enum class By { kNothing, kMarks, kStamps };
+
+    Snapshot snapshot = nullptr;
+    core::SnapshotView view;
+    By by = By::kNothing;
+};
+
+// Does the entry's dependency `i`, which is on `tag`, hold for the judge's snapshot? `tag()` is only called
+// where stamps decide.
+template <typename TagOf>
+bool agrees(const Judge& judge, const FoundEntry& entry, unsigned i, TagOf tag) {
+    const Dependency& dependency = entry.dependencies[i];
+    switch (judge.by) {
+        case Judge::By::kMarks:
+            return !entry.has(kByStamp) && shared.slots[dependency.slot()].hit(dependency.gen(), judge.view);
+        case Judge::By::kStamps:
+            return entry.has(kByStamp) && stamp_under(tag(), judge.snapshot) == dependency.stamp();
+        case Judge::By::kNothing:
+            break;
+    }
+    return false;
+}
+
+// What a value built under the judge's snapshot has to carry for `tag`; nothing if it cannot be vouched for.
+std::optional<Dependency> depend_on(const Judge& judge, Tag tag);
+
+// The flag that says which kind of dependencies an entry of this judge carries.
+inline std::uint8_t dependency_flag(const Judge& judge) noexcept {
+    return judge.by == Judge::By::kStamps ? kByStamp : 0;
+}
+
+// The stamp of a tag that many entries share, remembered in memory as long as the tag's slot says it holds:
+// while nothing changes, a row of tier 3 is proved without a probe.
+Stamp shared_stamp(const Judge& judge, Tag tag);
+
+}  // namespace prompt_cache
