@@ -47,6 +47,7 @@ class Replay {
     explicit Replay(std::uint64_t capacity) : capacity_(capacity) {
         ghosts_.resize(capacity < kMaxGhosts / 2 ? capacity * 2 + 64 : kMaxGhosts);
         Eviction::init(*state_, 0);
+        Eviction(*state_, nullptr, sizeof(Slot), nullptr, 0).set_capacity(capacity);
     }
     ~Replay() {
         std::free(slots_);
