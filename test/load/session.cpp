@@ -59,6 +59,17 @@ void Session::copy_in(const std::string& sql, const std::string& lines) {
     check(result);
 }
 
+bool Session::busy() {
+    PQconsumeInput(connection_);
+    return PQisBusy(connection_) != 0;
+}
+
+Rows Session::receive() {
+    PGresult* result = PQgetResult(connection_);
+    while (PGresult* rest = PQgetResult(connection_)) PQclear(rest);
+    return check(result);
+}
+
 bool Session::recover() {
     if (PQstatus(connection_) == CONNECTION_OK) {
         if (PQtransactionStatus(connection_) == PQTRANS_IDLE) return true;

@@ -42,6 +42,10 @@ class Session {
     // By a name that the session prepares when it first sees it.
     Rows run_prepared(const std::string& name, const std::string& sql, const Parameters& parameters);
     void copy_in(const std::string& sql, const std::string& lines);
+    // Starts a statement without waiting for its answer; busy(): it has not come yet.
+    void send(const std::string& sql) { PQsendQuery(connection_, sql.c_str()); }
+    bool busy();
+    Rows receive();
     // Whatever the session was doing, it is idle and connected afterwards; false if the server does not answer.
     bool recover();
     int reconnects() const { return reconnects_; }

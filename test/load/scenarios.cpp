@@ -1,0 +1,244 @@
+// Scenarios: for each rule of the protocol the shortest way to a wrong answer without it. Deterministic: every step
+// waits for the one before it. Run by `controls`, once with all rules and once with the rule taken out of a test build.
+//
+//   scenarios CONNINFO NAME     exit code 0: every answer was exact; 1: a wrong one, which is printed
+#include <cstdio>
+#include <functional>
+#include <thread>
+
+#include "schema.hpp"
+#include "session.hpp"
+
+namespace {
+
+using namespace load;
+
+class Scene {
+  public:
+    explicit Scene(const std::string& conninfo)
+        : a(conninfo, "scenario a"), b(conninfo, "scenario b"), c(conninfo, "scenario c"), conninfo_(conninfo) {}
+
+    void set_up();
+    // The prompt of the user as this session gets it now equals what its snapshot sees.
+    std::string exact(Session& session, const std::string& when, Id user = 1);
+    void expect(bool right, const std::string& what) {
+        if (right) return;
+        std::printf("wrong: %s\n", what.c_str());
+        wrong_++;
+    }
+    // Until another session waits for a lock, so that what blocks has really come to its place.
+    void wait_until_blocked(Session& blocked);
+    const std::string& conninfo() const { return conninfo_; }
+    int wrong() const { return wrong_; }
+
+    Session a, b, c;
+
+  private:
+    std::string conninfo_;
+    int wrong_ = 0;
+};
+
+void Scene::set_up() {
+    c.run("SET client_min_messages = warning");
+    c.run("DROP SCHEMA IF EXISTS load CASCADE; DROP EXTENSION IF EXISTS prompt_cache CASCADE");
+    c.run("CREATE EXTENSION prompt_cache; CREATE SCHEMA load;"
+          "CREATE TABLE load.tenants (id bigint PRIMARY KEY, system_prompt text);"
+          "CREATE TABLE load.users (id bigint PRIMARY KEY, tenant_id bigint, system_prompt text);"
+          "CREATE TABLE load.messages (body text);"
+          "INSERT INTO load.tenants VALUES (1, 'tenant');"
+          "INSERT INTO load.users SELECT i, 1, 'first' FROM generate_series(1, 3) i");
+    c.run("SELECT prompt_cache.attach('load.users', 'load.tenants')");
+    c.run("SELECT prompt_cache.set_application_prompt('application')");
+}
+
+std::string Scene::exact(Session& session, const std::string& when, Id user) {
+    const Rows rows = session.run(std::string("SELECT g.source, g.prompt, ") + kOracle +
+                                      " FROM (SELECT $1::bigint AS id) k CROSS JOIN LATERAL prompt_cache.get_or_build(k.id) g"
+                                      " LEFT JOIN load.users u ON u.id = k.id LEFT JOIN load.tenants t ON t.id = u.tenant_id"
+                                      " LEFT JOIN prompt_cache.application a ON true",
+                                  {std::to_string(user)});
+    const auto tail = [&](int column) {
+        const std::string text = rows.null(0, column) ? "<null>" : rows.text(0, column);
+        return text.size() > 12 ? text.substr(text.size() - 12) : text;
+    };
+    expect(rows.null(0, 1) == rows.null(0, 2) && rows.text(0, 1) == rows.text(0, 2),
+           when + ": \"..." + tail(1) + "\" from " + rows.text(0, 0) + ", not \"..." + tail(2) + "\"");
+    return rows.text(0, 0);
+}
+
+void Scene::wait_until_blocked(Session& blocked) {
+    for (int tries = 0; tries < 500; tries++) {
+        const Rows rows = c.run("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1",
+                                {std::to_string(blocked.pid())});
+        if (rows.count() == 1 && rows.flag(0, 0)) return;
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    expect(false, "the scenario itself: nobody waits");
+}
+
+const char* const kChange = "UPDATE load.users SET system_prompt = 'second' WHERE id = 1";
+
+// A build that began before a change is stored after it.
+void fill_race(Scene& s) {
+    s.a.run("SELECT prompt_cache.build(2)");   // knows the wiring
+    s.b.run("BEGIN; LOCK TABLE load.tenants IN ACCESS EXCLUSIVE MODE");
+    s.a.send("SELECT prompt_cache.prompt(1)");
+    s.wait_until_blocked(s.a);
+    s.b.run("UPDATE load.tenants SET system_prompt = 'changed tenant'; COMMIT");
+    s.a.receive();
+    s.exact(s.a, "after the change");
+    s.exact(s.b, "after the change, elsewhere");
+}
+
+// P takes its id after four others and marks before them; they push it out of the slot while it still runs.
+void pushed_out(Scene& s) {
+    std::vector<std::unique_ptr<Session>> others;
+    for (int i = 0; i < 4; i++) {
+        others.push_back(std::make_unique<Session>(s.conninfo(), "scenario other"));
+        others.back()->run("BEGIN; SELECT pg_current_xact_id()");
+    }
+    s.b.run(std::string("BEGIN; ") + kChange + "; PREPARE TRANSACTION 'scenario'");
+    for (auto& other : others) other->run("SELECT prompt_cache.invalidate_user(1); COMMIT");
+    s.a.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM load.users");
+    s.b.run("COMMIT PREPARED 'scenario'");
+    s.exact(s.b, "after the change");
+    s.exact(s.b, "after the change, again");
+    s.exact(s.a, "in a snapshot of before");
+    s.a.run("COMMIT");
+}
+
+void change_is_seen(Scene& s) {
+    s.exact(s.a, "before");
+    s.exact(s.a, "before, again");
+    s.b.run(kChange);
+    s.exact(s.a, "after the change");
+}
+
+void old_snapshot(Scene& s) {
+    s.a.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM load.users");
+    s.b.run(kChange);
+    s.exact(s.b, "after the change");
+    s.exact(s.a, "in a snapshot of before");
+    s.a.run("COMMIT");
+    s.exact(s.a, "in a new snapshot");
+}
+
+void own_change(Scene& s) {
+    s.exact(s.a, "before");
+    s.a.run(std::string("BEGIN; ") + kChange);
+    s.exact(s.a, "own change");
+    s.exact(s.b, "somebody else's uncommitted change");
+    s.a.run("ROLLBACK");
+    s.exact(s.a, "after the rollback");
+}
+
+void own_ddl(Scene& s) {
+    s.exact(s.a, "before");
+    s.a.run(std::string("BEGIN; ALTER TABLE load.users DISABLE TRIGGER ALL; ") + kChange);
+    s.exact(s.a, "own change without triggers");
+    s.a.run("ROLLBACK");
+    s.exact(s.a, "after the rollback");
+}
+
+// An AFTER trigger that comes before ours looks up the row that its own statement has changed.
+void in_flight(Scene& s) {
+    s.c.run(
+        "CREATE TABLE load.seen (prompt text, built text);"
+        "CREATE FUNCTION load.look() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO load.seen SELECT "
+        "prompt_cache.prompt(new.id), prompt_cache.build(new.id); RETURN NULL; END';"
+        "CREATE TRIGGER a_first AFTER UPDATE ON load.users FOR EACH ROW EXECUTE FUNCTION load.look()");
+    s.exact(s.a, "before");
+    s.a.run(kChange);
+    const Rows rows = s.a.run("SELECT count(*) FILTER (WHERE prompt = built), count(*) FROM load.seen");
+    s.expect(rows.number(0, 0) == 1 && rows.number(0, 1) == 1, "a trigger of the own statement saw another text");
+    s.exact(s.b, "after it");
+}
+
+void late_writer(Scene& s) {
+    s.exact(s.b, "before");
+    s.a.run("SET late_writer.statement = 'UPDATE load.users SET system_prompt = ''late'' WHERE id = 1'");
+    s.a.run("INSERT INTO load.messages VALUES ('x')");
+    s.a.run("SET late_writer.statement = ''");
+    s.expect(s.c.run("SELECT FROM load.users WHERE system_prompt = 'late'").count() == 1, "the late writer did not write");
+    s.exact(s.b, "after the late write");
+}
+
+// The rule's loss costs hits, not exactness.
+void vacuum(Scene& s) {
+    s.exact(s.a, "before");
+    s.a.run("VACUUM load.users");
+    s.a.run("ANALYZE load.users");
+    s.expect(s.exact(s.a, "after VACUUM") == "memory", "VACUUM or ANALYZE emptied the cache");
+}
+
+void triggers_off(Scene& s) {
+    s.exact(s.a, "before");
+    s.b.run("ALTER TABLE load.users DISABLE TRIGGER ALL");
+    s.exact(s.a, "without triggers");
+    s.b.run(kChange);
+    s.exact(s.a, "after a change that no trigger saw");
+}
+
+void durable_row(Scene& s) {
+    s.exact(s.a, "before");
+    s.a.run("SELECT prompt_cache.flush()");
+    s.b.run(kChange);
+    s.exact(s.a, "after the change");
+}
+
+void ddl(Scene& s) {
+    s.exact(s.a, "before");
+    s.b.run(std::string("BEGIN; ALTER TABLE load.users DISABLE TRIGGER ALL; ") + kChange +
+            "; ALTER TABLE load.users ENABLE TRIGGER ALL; COMMIT");
+    s.exact(s.a, "after a change that only DDL tells of");
+}
+
+// In two parts, for a restart or a promotion lies between them.
+void prepare(Scene& s) { s.b.run(std::string("BEGIN; ") + kChange + "; PREPARE TRANSACTION 'scenario'"); }
+
+void commit_prepared(Scene& s) {
+    s.exact(s.a, "while it is prepared");
+    s.exact(s.a, "while it is prepared, again");
+    s.b.run("COMMIT PREPARED 'scenario'");
+    s.exact(s.a, "after COMMIT PREPARED");
+}
+
+void look(Scene& s) { s.exact(s.a, "now"); }
+
+struct Named {
+    const char* name;
+    void (*play)(Scene&);
+    bool sets_up;
+};
+const Named kAll[] = {
+    {"fill_race", fill_race, true},       {"pushed_out", pushed_out, true},
+    {"change_is_seen", change_is_seen, true}, {"old_snapshot", old_snapshot, true},
+    {"own_change", own_change, true},     {"own_ddl", own_ddl, true},
+    {"in_flight", in_flight, true},       {"late_writer", late_writer, true},
+    {"vacuum", vacuum, true},             {"triggers_off", triggers_off, true},
+    {"durable_row", durable_row, true},   {"ddl", ddl, true},
+    {"set_up", [](Scene&) {}, true},      {"prepare", prepare, false},
+    {"commit_prepared", commit_prepared, false}, {"look", look, false},
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const std::string name = argc == 3 ? argv[2] : "";
+    for (const Named& scenario : kAll) {
+        if (name != scenario.name) continue;
+        try {
+            Scene scene(argv[1]);
+            if (scenario.sets_up) scene.set_up();
+            scenario.play(scene);
+            return scene.wrong() == 0 ? 0 : 1;
+        } catch (const SqlError& error) {
+            std::printf("error %s: %s\n", error.state.c_str(), error.text.c_str());
+            return 2;
+        }
+    }
+    std::printf("scenarios CONNINFO NAME, of:");
+    for (const Named& scenario : kAll) std::printf(" %s", scenario.name);
+    std::printf("\n");
+    return 2;
+}
