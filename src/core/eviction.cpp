@@ -236,8 +236,7 @@ void Eviction::begin_epoch() noexcept {
         }
     }
     // Filled less for a while: the caller gives less room than it did.
-    if (state_.room > bytes()) state_.room -= (state_.room - bytes() + 7) / 8;
-    if (state_.capacity != 0) state_.room = state_.capacity;
+    if (state_.capacity == 0 && state_.room > bytes()) state_.room -= (state_.room - bytes() + 7) / 8;
     state_.epoch++;
     state_.hit_epoch.store(hit_epoch_bits(state_.epoch), std::memory_order_relaxed);
 }
