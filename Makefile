@@ -1,8 +1,8 @@
 # prompt_cache: `make`, `make install` and `make installcheck` as in every PGXS extension;
-# `make demo`, `make check` and `make server` use a sandbox and a throw-away server (test/lib).
+# `make demo`, `make check`, `make bench` and `make server` use a sandbox and a throw-away server (test/lib).
 
 top := $(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST))))
-harness := deps check check-versions demo server
+harness := deps check check-versions demo bench server
 
 # The harness must start before PostgreSQL is installed, so it does without PGXS.
 ifneq ($(filter $(harness),$(MAKECMDGOALS)),)
@@ -12,6 +12,7 @@ deps: ; @test/deps check
 check: ; @test/run $(STAGES)
 check-versions: ; @test/versions
 demo: ; @PROMPTS='$(PROMPTS)' KEEP='$(KEEP)' test/demo/run
+bench: ; @ROWS='$(ROWS)' SIZES='$(SIZES)' TRACES='$(TRACES)' test/bench/run
 server: ; @test/server start $(VARIANT)
 # `make clean check`
 $(filter-out $(harness),$(MAKECMDGOALS)): ; @$(MAKE) --no-print-directory $@
@@ -50,12 +51,20 @@ ifdef TEST_BUILD
 PG_CPPFLAGS += -DPROMPT_CACHE_TEST
 endif
 
-EXTRA_CLEAN = $(OBJS:.o=.d) build results regression.diffs regression.out
+EXTRA_CLEAN = $(OBJS:.o=.d) test/bench/replay build results regression.diffs regression.out
 
 # No bitcode: nothing here is worth inlining into a query, and PGXS drops PG_CXXFLAGS there.
 # PGXS links with $(CC), so libstdc++ is never linked; test/check_source finds what would need it.
 override with_llvm := no
+ifneq ($(PGXS),)
 include $(PGXS)
+else ifeq ($(MAKECMDGOALS),replay)
+# The replay tool is all that can be built without PostgreSQL.
+CPPFLAGS := -I$(top)/src
+CXXFLAGS := -O2 -fPIC $(PG_CXXFLAGS)
+else
+$(error no PostgreSQL with its development files; run: make deps)
+endif
 
 # Built elsewhere (make -C build/x -f ../../Makefile), only sources are looked up here: an object of
 # another build must not be found.
@@ -66,5 +75,13 @@ vpath %.control $(top)
 $(OBJS): $(top)/Makefile | $(sort $(dir $(OBJS)))
 $(sort $(dir $(OBJS))): ; @mkdir -p $@
 -include $(OBJS:.o=.d)
+
+# A trace through the eviction code: the very objects that the server runs.
+core_objects := $(filter src/core/%,$(OBJS))
+.PHONY: replay
+replay: test/bench/replay
+test/bench/replay: $(top)/test/bench/replay.cpp $(top)/src/core/*.hpp $(core_objects) $(top)/Makefile
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 -O2 -Wall -Wextra $< $(core_objects) -o $@
 
 endif

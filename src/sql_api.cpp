@@ -91,18 +91,19 @@ PC_FUNCTION(pc_invalidate_tenant_key) {
 }
 
 PC_FUNCTION(pc_clear) {
-    const std::int64_t dropped = shared ? memory::drop_database(MyDatabaseId) : 0;
     if (!RecoveryInProgress()) {
         PreventCommandIfReadOnly("prompt_cache.clear()");
         note_change(Tag(TagKind::kAll));
     }
-    PG_RETURN_INT64(dropped);
+    PG_RETURN_INT64(shared ? memory::drop_database(MyDatabaseId) : 0);
 }
 
 PC_FUNCTION(pc_flush) {
     PreventCommandIfReadOnly("prompt_cache.flush()");
     PG_RETURN_INT64(save_all());
 }
+
+PC_FUNCTION(pc_purge) { PG_RETURN_INT64(purge_gone()); }
 
 PC_FUNCTION(pc_caller) {
     PG_RETURN_OID(GetOuterUserId());

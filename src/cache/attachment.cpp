@@ -70,7 +70,7 @@ std::string_view read_flat(MemoryContext context) {
 
     AttachmentHeader header{};
     StringInfoData flat;
-    const AsOwnerLocal before = begin_as_owner(owner_of_own_relation("attachment"));
+    const AsOwnerLocal before = begin_as_owner(owner_of(OwnRelation::kAttachment));
     spi_connect();
     initStringInfo(&flat);
     appendBinaryStringInfo(&flat, reinterpret_cast<const char*>(&header), sizeof(header));
@@ -166,6 +166,10 @@ void Attachment::require_usable() const {
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                         errmsg("the attachment of prompt_cache no longer fits the tables: %s", problem_),
                         errhint("Call prompt_cache.attach() again.")));
+}
+
+void forget_fresh_attachment() noexcept {
+    fresh_under_local = {};
 }
 
 const Attachment& attachment_under(const Judge& judge) {

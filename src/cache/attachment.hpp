@@ -70,4 +70,7 @@ class Attachment {
 // reference holds until the next call.
 const Attachment& attachment_under(const Judge& judge);
 
+// After ROLLBACK TO the same snapshot may see less.
+void forget_fresh_attachment() noexcept;
+
 }  // namespace prompt_cache

@@ -74,6 +74,22 @@ std::string_view canonical_key(KeyType type, const KeyInput& input, KeyBuffer& b
     return {buffer.bytes, length};
 }
 
+bool fits(KeyType type, std::string_view key) {
+    const auto all = [&](const char* allowed) { return key.find_first_not_of(allowed) == key.npos; };
+    switch (type) {
+        case KeyType::kInteger: {
+            std::int64_t number = 0;
+            const auto result = std::from_chars(key.data(), key.data() + key.size(), number);
+            return result.ec == std::errc() && result.ptr == key.data() + key.size();
+        }
+        case KeyType::kUuid:
+            return key.size() == 36 && all("0123456789abcdef-") && key[8] == '-' && key[13] == '-' &&
+                   key[18] == '-' && key[23] == '-';
+        default:
+            return true;
+    }
+}
+
 LayerLocal build_layer(const Attachment& attachment, core::LayerIndex layer, std::string_view key) {
     LayerLocal built;
     if (attachment.query(layer)[0] == '\0') return built;

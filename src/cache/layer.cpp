@@ -106,8 +106,8 @@ void store_layer(const LookupContext& context, core::LayerIndex layer, std::stri
     entry.pointer = value.pointer.value_or("");
     entry.value = value.text;
     entry.dependencies = dependencies;
-    if (memory::store(EntryKey(kKindOf[layer], key), entry) == StoreResult::kNoRoom)
-        count(core::Counter::kErrors);
+    const StoreResult result = memory::store(EntryKey(kKindOf[layer], key), entry);
+    if (result == StoreResult::kNoRoom || result == StoreResult::kTooLarge) count(core::Counter::kErrors);
 }
 
 LayerLocal obtain_layer(LookupContext& context, RowLocal& row, LayersLocal& layers, core::LayerIndex layer,

@@ -44,8 +44,8 @@ text* hit(const LookupContext& context, std::string_view user_key, bool& absent)
     }
 
     const core::Composition composition(lengths);
-    text* prompt = static_cast<text*>(
-        palloc_extended(VARHDRSZ + composition.size(), MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM));
+    if (VARHDRSZ + composition.size() > MaxAllocSize) return nullptr;  // for the slow way to complain about
+    text* prompt = static_cast<text*>(palloc_extended(VARHDRSZ + composition.size(), MCXT_ALLOC_NO_OOM));
     if (!prompt) return nullptr;
     SET_VARSIZE(prompt, VARHDRSZ + composition.size());
     composition.write_frame(VARDATA(prompt));
@@ -113,7 +113,8 @@ LookupContext open_lookup() {
     }
 
     Judge wiring = context.judge;
-    // SERIALIZABLE bypasses the entries, a hit on which takes no SIREAD lock; the wiring may be judged all the same.
+    // SERIALIZABLE bypasses the entries, a hit on which takes no SIREAD lock; the wiring may be judged all
+    // the same.
     if (context.bypass == Bypass::kSerializable && !has_own_ddl()) wiring.by = Judge::By::kMarks;
     context.attachment = &attachment_under(wiring);
     if (context.bypass == Bypass::kNone &&

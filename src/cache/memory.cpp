@@ -128,8 +128,9 @@ std::uint32_t allocate(std::size_t bytes) noexcept {
     core::Eviction eviction = eviction_view();
     std::uint64_t evictions = 0;
     const std::uint64_t most = 64 + bytes / (core::Arena::kMinBlockUnits * core::Arena::kUnitBytes);
-    std::uint32_t unit = 0;
-    while ((unit = arena.allocate(bytes)) == 0 && evictions < most) {
+    // A little room is kept free, so that values lie in one piece as a rule.
+    const std::uint32_t reserve = shared.units / 64;
+    while ((!arena.fits(bytes) || arena.free_units() < reserve) && evictions < most) {
         const std::uint32_t victim = eviction.victim(is_dead, nullptr);
         if (victim == core::kNoNode) break;
         unlink_from_bucket(victim);
@@ -138,7 +139,7 @@ std::uint32_t allocate(std::size_t bytes) noexcept {
         evictions++;
     }
     if (evictions > 0) count(core::Counter::kEvictions, evictions);
-    return unit;
+    return arena.allocate(bytes);
 }
 
 // Up to a sixteenth less than the limit, so that entries stored together do not end together.
@@ -207,8 +208,10 @@ std::uint32_t linked_entry(const EntryKey& key) noexcept {
 StoreResult store(const EntryKey& key, const NewEntry& entry) noexcept {
     const std::size_t bytes = sizeof(EntryShared) + entry.dependencies.size_bytes() + key.text.size() +
                               entry.pointer.size() + entry.value.size();
+    // One value may not push everything else out: an eighth of the arena is the most that any gets.
     if (entry.value.size() > static_cast<std::size_t>(settings::max_value_size) * 1024 ||
-        key.text.size() > kMaxKeyLength || entry.pointer.size() > kMaxKeyLength)
+        bytes > shared.units / 8 * core::Arena::kUnitBytes || key.text.size() > kMaxKeyLength ||
+        entry.pointer.size() > kMaxKeyLength)
         return StoreResult::kTooLarge;
 
     LWLockAcquire(shared.space, LW_EXCLUSIVE);

@@ -10,4 +10,9 @@ namespace prompt_cache {
 // about to be.
 std::int64_t save_all();
 
+// Deletes the rows of users that are gone; returns how many. Whether a user exists is asked of the builder,
+// as the owner of the users table: nothing of that table is ever run with the rights of the extension's
+// owner.
+std::int64_t purge_gone();
+
 }  // namespace prompt_cache

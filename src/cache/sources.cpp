@@ -12,10 +12,10 @@ bool SourceSet::contains_schema(std::uint32_t hash) const {
 }
 
 SourceSet current_sources() {
-    const Oid attachment = own_relation("attachment");
+    const Oid attachment = own_relation(OwnRelation::kAttachment);
     if (!OidIsValid(attachment)) return SourceSet();
 
-    List* relations = list_make2_oid(attachment, own_relation("application"));
+    List* relations = list_make2_oid(attachment, own_relation(OwnRelation::kApplication));
     List* schemas = NIL;
     Relation relation = table_open(attachment, AccessShareLock);
     Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());

@@ -207,7 +207,7 @@ Bypass why_bypass(const Judge& judge) noexcept {
     if (applies(Rule::kStatementInFlight) && statement_in_flight(judge.snapshot))
         return Bypass::kStatementInFlight;
     if (everything_is_dirty()) return Bypass::kOwnDdl;
-    if (IsolationIsSerializable() && !(XactReadOnly && XactDeferrable)) return Bypass::kSerializable;
+    if (IsolationIsSerializable()) return Bypass::kSerializable;
     return Bypass::kNone;
 }
 

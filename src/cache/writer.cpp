@@ -1,5 +1,7 @@
 #include "cache/writer.hpp"
 
+#include "cache/attachment.hpp"
+#include "cache/attachment.hpp"
 #include "cache/slots.hpp"
 #include "cache/sources.hpp"
 #include "cache/transaction.hpp"
@@ -109,10 +111,15 @@ void at_transaction_event(XactEvent event, void*) {
     }
 }
 
+void at_subtransaction_event(SubXactEvent event, SubTransactionId, SubTransactionId, void*) {
+    if (event == SUBXACT_EVENT_ABORT_SUB) forget_fresh_attachment();
+}
+
 }  // namespace
 
 void install_writer() {
     RegisterXactCallback(at_transaction_event, nullptr);
+    RegisterSubXactCallback(at_subtransaction_event, nullptr);
 }
 
 void note_change(Tag tag) {

@@ -1,5 +1,8 @@
-// Looking up the extension's own objects by name. They are few and found through the server's caches, so oids
-// are not remembered: DROP and re-CREATE of the extension changes them.
+// Looking up the extension's own relations.
+//
+// By name first, since DROP and re-CREATE of the extension changes oids; but a name proves nothing: in a
+// database without the extension anybody who may create a schema could put a relation of ours there, of any
+// shape. So what was found must be a member of the extension. That is looked up once for an oid.
 #pragma once
 
 #include "pg/postgres.hpp"
@@ -9,21 +12,12 @@ namespace prompt_cache {
 inline constexpr const char* kSchema = "prompt_cache";
 inline constexpr const char* kExtension = "prompt_cache";
 
-inline Oid own_relation(const char* name) {
-    const Oid schema = get_namespace_oid(kSchema, true);
-    return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
-}
+enum class OwnRelation : unsigned { kAttachment, kApplication, kUserPromptCache, kTagNonce, kTagNonceKey };
+
+// InvalidOid where the extension is not installed in this database, as the current transaction sees it.
+Oid own_relation(OwnRelation relation);
 
 // The owner of one of our tables. ERROR with a hint where the extension is not installed.
-inline Oid owner_of_own_relation(const char* name) {
-    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(own_relation(name)));
-    if (!HeapTupleIsValid(tuple))
-        ereport(ERROR,
-                (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("table prompt_cache.%s does not exist", name),
-                 errhint("Run CREATE EXTENSION prompt_cache in this database.")));
-    const Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
-    ReleaseSysCache(tuple);
-    return owner;
-}
+Oid owner_of(OwnRelation relation);
 
 }  // namespace prompt_cache

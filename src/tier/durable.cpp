@@ -11,7 +11,7 @@ namespace {
 enum Column { kId = 1, kPrompt, kTenantKey, kLengths, kStampColumn = kLengths + core::kLayers };
 
 Oid table_owner() {
-    return owner_of_own_relation("user_prompt_cache");
+    return owner_of(OwnRelation::kUserPromptCache);
 }
 
 Datum stamps_datum(const std::array<Stamp, kStamps>& stamps) {
@@ -106,6 +106,34 @@ std::optional<DurableRow> read_newest_row(std::string_view user_key) {
     SPI_finish();
     end_as_owner(before);
     return row;
+}
+
+std::string_view next_saved_key(std::string_view key) {
+    static Query query(
+        "SELECT user_key FROM prompt_cache.user_prompt_cache WHERE user_key OPERATOR(pg_catalog.>) $1"
+        " ORDER BY user_key LIMIT 1",
+        {TEXTOID});
+    MemoryContext context = CurrentMemoryContext;
+    const Datum argument = PointerGetDatum(make_text(key));
+    std::string_view next;
+    const AsOwnerLocal before = begin_as_owner(table_owner());
+    spi_connect();
+    if (query.run(&argument, nullptr, true, 1) == 1) next = copy_into(context, *result_text(0, 1));
+    SPI_finish();
+    end_as_owner(before);
+    return next;
+}
+
+std::int64_t delete_rows(std::string_view user_key) {
+    static Query query("DELETE FROM prompt_cache.user_prompt_cache WHERE user_key OPERATOR(pg_catalog.=) $1",
+                       {TEXTOID});
+    const Datum key = PointerGetDatum(make_text(user_key));
+    const AsOwnerLocal before = begin_as_owner(table_owner());
+    spi_connect();
+    const auto deleted = static_cast<std::int64_t>(query.run(&key, nullptr, false));
+    SPI_finish();
+    end_as_owner(before);
+    return deleted;
 }
 
 bool write_row(std::string_view user_key, const DurableRow& row) {

@@ -7,7 +7,7 @@ namespace prompt_cache {
 
 namespace {
 
-enum Column { kTag = 1, kId, kNonce, kWeight, kColumns = kWeight };
+enum Column { kTag = 1, kNonce, kWeight, kColumns = kWeight };
 
 std::int64_t random_nonce() {
     std::int64_t nonce = 0;
@@ -31,13 +31,14 @@ struct StampsLocal {
 
 Stamp read_stamp(Tag tag, Snapshot snapshot) {
     Stamp stamp;
-    const Oid table = own_relation("tag_nonce");
+    const Oid table = own_relation(OwnRelation::kTagNonce);
     if (!OidIsValid(table)) return stamp;
     Relation relation = table_open(table, AccessShareLock);
     ScanKeyData key;
     ScanKeyInit(&key, kTag, BTEqualStrategyNumber, F_INT8EQ,
                 Int64GetDatum(static_cast<std::int64_t>(tag.hash)));
-    SysScanDesc scan = systable_beginscan(relation, own_relation("tag_nonce_pkey"), true, snapshot, 1, &key);
+    SysScanDesc scan =
+        systable_beginscan(relation, own_relation(OwnRelation::kTagNonceKey), true, snapshot, 1, &key);
     for (HeapTuple tuple; HeapTupleIsValid(tuple = systable_getnext(scan));) {
         bool isnull = false;
         stamp.nonces ^= DatumGetInt64(heap_getattr(tuple, kNonce, RelationGetDescr(relation), &isnull));
@@ -51,25 +52,21 @@ Stamp read_stamp(Tag tag, Snapshot snapshot) {
 }  // namespace
 
 bool extension_exists() {
-    return OidIsValid(own_relation("tag_nonce"));
+    return OidIsValid(own_relation(OwnRelation::kTagNonce));
 }
 
 void insert_nonces(std::span<const Tag> tags) {
-    const Oid table = own_relation("tag_nonce");
-    const Oid sequence = own_relation("tag_nonce_id_seq");
-    if (!OidIsValid(table) || !OidIsValid(sequence) || tags.empty()) return;
-
-    // SET TRANSACTION READ ONLY is allowed after a write. If an error leaves this function the transaction
-    // ends, and the next one starts with a value of its own.
-    const bool read_only = XactReadOnly;
-    XactReadOnly = false;
-
+    const Oid table = own_relation(OwnRelation::kTagNonce);
+    if (!OidIsValid(table) || tags.empty()) return;
     Relation relation = table_open(table, RowExclusiveLock);
+    if (RelationGetDescr(relation)->natts != kColumns)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("table prompt_cache.tag_nonce has another shape than this library expects"),
+                        errhint("Run ALTER EXTENSION prompt_cache UPDATE.")));
     for (const Tag tag : tags) {
         Datum values[kColumns];
         bool nulls[kColumns] = {};
         values[kTag - 1] = Int64GetDatum(static_cast<std::int64_t>(tag.hash));
-        values[kId - 1] = Int64GetDatum(nextval_internal(sequence, false));
         values[kNonce - 1] = Int64GetDatum(random_nonce());
         values[kWeight - 1] = Int64GetDatum(1);
         HeapTuple tuple = heap_form_tuple(RelationGetDescr(relation), values, nulls);
@@ -77,7 +74,6 @@ void insert_nonces(std::span<const Tag> tags) {
         heap_freetuple(tuple);
     }
     table_close(relation, NoLock);
-    XactReadOnly = read_only;
 }
 
 Stamp stamp_under(Tag tag, Snapshot snapshot) {

@@ -96,17 +96,22 @@ class Violations {
     std::atomic<std::int64_t> total_ = 0;
 };
 
-// Counters of the whole run, relaxed.
-struct Tally {
-    std::atomic<std::int64_t> reads = 0;       // compared with the oracle
-    std::atomic<std::int64_t> memory = 0;      // of these, answered by memory
+// Reads compared with the oracle, by the source of the answer. Relaxed.
+struct Sources {
+    std::atomic<std::int64_t> reads = 0;
+    std::atomic<std::int64_t> memory = 0;
     std::atomic<std::int64_t> database = 0;
     std::atomic<std::int64_t> built = 0;
-    std::atomic<std::int64_t> standby_reads = 0;
-    std::atomic<std::int64_t> by_build = 0;    // of `reads`, compared with prompt_cache.build() too
-    std::atomic<std::int64_t> statements = 0;
+    std::atomic<std::int64_t> by_build = 0;   // of `reads`, compared with prompt_cache.build() too
+};
+
+// Counters of the whole run.
+struct Tally {
+    Sources primary;
+    Sources standby;
     std::atomic<std::int64_t> commits = 0;
-    std::atomic<std::int64_t> rollbacks = 0;   // wanted or not
+    std::atomic<std::int64_t> rollbacks = 0;      // wanted or not
+    std::atomic<std::int64_t> unknown = 0;        // the connection was lost at COMMIT
     std::atomic<std::int64_t> second_calls = 0;
     std::atomic<std::int64_t> second_memory = 0;
     std::atomic<std::int64_t> reconnects = 0;

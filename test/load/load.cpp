@@ -1,7 +1,7 @@
 // A mixed load of readers and writers that checks every read: see README.md of this folder.
 #include <signal.h>
 
-#include <cstring>
+#include <algorithm>
 #include <memory>
 #include <thread>
 
@@ -54,20 +54,32 @@ bool parse(int argc, char** argv, Options& options) {
 
 long long as_number(const std::atomic<std::int64_t>& value) { return value.load(); }
 
-int summary(const Options& options, Tally& tally, Violations& violations, History& history, double seconds) {
+int summary(const Options& options, Tally& tally, Violations& violations, History& history, double seconds,
+            std::int64_t behind) {
     const std::int64_t judged = history.judge(violations);
-    const long long reads = as_number(tally.reads);
-    const double share = reads > 0 ? 100.0 * static_cast<double>(tally.memory) / static_cast<double>(reads) : 0;
-    std::printf("reads checked        %lld in %.0f s (%lld on a standby, %lld against build() too)\n", reads, seconds,
-                as_number(tally.standby_reads), as_number(tally.by_build));
-    std::printf("  from memory        %lld (%.1f %%), database %lld, built %lld\n", as_number(tally.memory), share,
-                as_number(tally.database), as_number(tally.built));
-    std::printf("  judged offline     %lld against %zu commits\n", static_cast<long long>(judged), history.commits());
-    std::printf("transactions         %lld committed, %lld rolled back\n", as_number(tally.commits),
-                as_number(tally.rollbacks));
+    const long long reads = as_number(tally.primary.reads) + as_number(tally.standby.reads);
+    const auto print_sources = [](const char* name, const Sources& sources) {
+        const long long all = as_number(sources.reads);
+        const double share = all > 0 ? 100.0 * static_cast<double>(sources.memory) / static_cast<double>(all) : 0;
+        std::printf("reads checked        %lld on the %s, %lld of them against build() too\n", all, name,
+                    as_number(sources.by_build));
+        std::printf("  answered by        memory %lld (%.1f %%), database %lld, built %lld\n", as_number(sources.memory), share,
+                    as_number(sources.database), as_number(sources.built));
+        return share;
+    };
+    std::printf("duration             %.0f s\n", seconds);
+    const double share = print_sources("primary", tally.primary);
+    if (tally.standby.reads > 0) print_sources("standby", tally.standby);
+    if (behind >= 0)
+        std::printf("  with d > 0         %lld lookups since the server started, %.2f for 100 memory hits\n",
+                    static_cast<long long>(behind),
+                    100.0 * static_cast<double>(behind) / static_cast<double>(std::max<std::int64_t>(1, tally.primary.memory)));
+    std::printf("  judged offline     %lld reads against %zu commits\n", static_cast<long long>(judged), history.commits());
+    std::printf("transactions         %lld committed, %lld rolled back or refused, %lld lost at COMMIT\n",
+                as_number(tally.commits), as_number(tally.rollbacks), as_number(tally.unknown));
     std::printf("second call after an acknowledged write, other connection: %lld of %lld from memory\n",
                 as_number(tally.second_memory), as_number(tally.second_calls));
-    std::printf("readers reconnected  %lld\n", as_number(tally.reconnects));
+    std::printf("readers reconnected  %lld times\n", as_number(tally.reconnects));
     violations.print();
     std::printf("violations           %lld", static_cast<long long>(violations.total()));
     if (violations.total() == 0 && reads > 0)
@@ -76,6 +88,13 @@ int summary(const Options& options, Tally& tally, Violations& violations, Histor
     const bool enough = reads > 0 && (!options.hits_required || share >= 50);
     if (!enough) std::printf("too few memory hits: a cache that bypasses everything passes any oracle\n");
     return violations.total() == 0 && enough ? 0 : 1;
+}
+
+// Hits of an entry that a writer has marked since and that is still exact; -1 where the server does not count them.
+std::int64_t hits_behind(const Options& options) {
+    Session session(options.primary, "load summary");
+    const Rows rows = session.run("SELECT prompt_cache.health()->'tiers'->'memory'->>'hits_behind'");
+    return rows.null(0, 0) ? -1 : rows.number(0, 0);
 }
 
 int run(const Options& options) {
@@ -101,11 +120,12 @@ int run(const Options& options) {
     std::vector<std::thread> threads;
     for (const auto& reader : readers) threads.emplace_back([&reader] { reader->run_until(stop); });
     for (const auto& writer : writers) threads.emplace_back([&writer] { writer->run_until(stop); });
-    while (!stop.load() && (seconds() < options.duration || tally.reads.load() < options.reads))
+    while (!stop.load() && (seconds() < options.duration || tally.primary.reads.load() < options.reads))
         std::this_thread::sleep_for(std::chrono::milliseconds(50));
     stop = true;
     for (std::thread& thread : threads) thread.join();
-    return summary(options, tally, violations, history, seconds());
+    const double took = seconds();
+    return summary(options, tally, violations, history, took, hits_behind(options));
 }
 
 }  // namespace

@@ -6,6 +6,12 @@ namespace load {
 
 namespace {
 
+// The versions in a text, and its length.
+std::string heads(const std::string& text) {
+    return "coalesce((SELECT string_agg(m[1], ' ') FROM regexp_matches(" + text +
+           ", '\\([atu]:\\d+:v\\d+\\)', 'g') AS m) || ' ' || length(" + text + "), '<null>')";
+}
+
 // One row: what was compared, by source, what differed, a hash of the answers and a few of them as samples.
 // OFFSET 0 keeps the planner from computing `bad` once for each use of it; the tables stand in the statement so that
 // they are locked before its snapshot is taken: TRUNCATE is seen by older snapshots, which is the documented exception.
@@ -18,8 +24,8 @@ std::string batch_sql(bool with_build) {
                "   || coalesce(substring(prompt from '\\(t:\\d+:v\\d+\\)'), '')"
                "   || coalesce(substring(prompt from '\\(u:\\d+:v\\d+\\)'), CASE WHEN prompt IS NULL THEN '' ELSE '(?)' END),"
                "   ';') FILTER (WHERE n <= 3),"
-               " (array_agg(id || ' from ' || source || ': ' || coalesce(regexp_replace(left(prompt, 250), '\\s+', ' ', 'g'), '<null>')"
-               "   || ' <> ' || coalesce(regexp_replace(left(oracle, 250), '\\s+', ' ', 'g'), '<null>')) FILTER (WHERE bad))[1]"
+               " (array_agg(id || ' from ' || source || ': ' || " + heads("prompt") + " || ' <> ' || " + heads("oracle") +
+           ") FILTER (WHERE bad))[1]"
                " FROM (SELECT k.id, k.n, g.prompt, g.source, ") +
            kOracle + " AS oracle, g.prompt IS DISTINCT FROM " + kOracle +
            (with_build ? " OR g.prompt IS DISTINCT FROM prompt_cache.build(k.id)" : "") +
@@ -71,13 +77,12 @@ std::string Reader::batch(const std::vector<Id>& keys, const Snapshot& snapshot,
     const Rows rows = session_.run_prepared(with_build ? "build" : "plain", with_build ? kWithBuild : kPlain,
                                             {array_of(keys)});
     if (taken.ended == 0) taken.ended = now();
-    tally_.statements++;
-    tally_.reads += rows.number(0, 0);
-    tally_.memory += rows.number(0, 1);
-    tally_.database += rows.number(0, 2);
-    tally_.built += rows.number(0, 3);
-    if (standby_) tally_.standby_reads += rows.number(0, 0);
-    if (with_build) tally_.by_build += rows.number(0, 0);
+    Sources& sources = standby_ ? tally_.standby : tally_.primary;
+    sources.reads += rows.number(0, 0);
+    sources.memory += rows.number(0, 1);
+    sources.database += rows.number(0, 2);
+    sources.built += rows.number(0, 3);
+    if (with_build) sources.by_build += rows.number(0, 0);
     for (Id bad = rows.number(0, 4); bad > 0; bad--)
         report(repeatable ? "not the oracle's answer (RR)" : "not the oracle's answer", rows.text(0, 7));
     if (!standby_) remember(rows.text(0, 6), taken, repeatable);

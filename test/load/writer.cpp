@@ -42,12 +42,12 @@ bool Writer::knows(const std::string& kind) {
 void Writer::begin() {
     states_.clear();
     may_roll_back_ = true;
+    prepared_sent_ = 0;
     session_.run(random_.percent(15) ? "BEGIN ISOLATION LEVEL REPEATABLE READ" : "BEGIN");
 }
 
 void Writer::lock_all() {
-    const Rows rows = session_.run("SELECT pg_advisory_xact_lock(0), nextval('load.version')");
-    // The number must be newer than any whose owner held the lock before.
+    session_.run("SELECT pg_advisory_xact_lock(0)");
     version_ = session_.run("SELECT nextval('load.version')").number(0, 0);
 }
 
@@ -56,7 +56,7 @@ void Writer::lock(const std::vector<Id>& users, const std::vector<Id>& tenants, 
     for (const Id tenant : tenants) keys.push_back(kTenantLock + tenant);
     if (application) keys.push_back(kApplicationLock);
     const Rows rows = session_.run(
-        "SELECT pg_try_advisory_xact_lock_shared(0) AND bool_and(pg_try_advisory_xact_lock(k)), nextval('load.version')"
+        "SELECT pg_try_advisory_xact_lock_shared(0) AND bool_and(pg_try_advisory_xact_lock(k))"
         " FROM unnest($1::bigint[]) AS k",
         {array_of(keys)});
     if (!rows.flag(0, 0)) throw NotNow();
@@ -81,7 +81,10 @@ void Writer::commit() {
     try {
         session_.run("COMMIT");
     } catch (const SqlError& error) {
-        if (error.state.empty()) history_.committed(states_, sent, 0);
+        if (error.state.empty() || error.state == "57P01") {
+            history_.committed(states_, sent, 0);
+            tally_.unknown++;
+        }
         throw;
     }
     history_.committed(states_, sent, now());
@@ -95,19 +98,42 @@ void Writer::rollback() {
 }
 
 void Writer::prepare_and_end() {
-    const std::string name = "'load-" + std::to_string(number_) + "'";
-    session_.run("PREPARE TRANSACTION " + name);
+    // Another name each time: after a lost connection it tells whether the transaction is still there.
+    prepared_name_ = "load-" + std::to_string(number_) + "-" + std::to_string(version_);
+    session_.run("PREPARE TRANSACTION '" + prepared_name_ + "'");
     sleep_ms(random_.below(10));
-    if (random_.percent(30)) {
-        session_.run("ROLLBACK PREPARED " + name);
-        tally_.rollbacks++;
-        states_.clear();
-        return;
-    }
+    end_prepared();
+}
+
+void Writer::end_prepared() {
+    const bool commits = !random_.percent(30);
     const Nanos sent = now();
-    session_.run("COMMIT PREPARED " + name);
-    history_.committed(states_, sent, now());
-    tally_.commits++;
+    // Whatever happens from here on, somebody may see it.
+    prepared_sent_ = commits ? sent : 0;
+    session_.run((commits ? "COMMIT PREPARED '" : "ROLLBACK PREPARED '") + prepared_name_ + "'");
+    if (commits) history_.committed(states_, sent, now());
+    (commits ? tally_.commits : tally_.rollbacks)++;
+    if (!commits) states_.clear();
+    prepared_name_.clear();
+}
+
+// After a lost connection: a prepared transaction outlives it, and crashes.
+void Writer::settle_prepared() {
+    while (!prepared_name_.empty()) {
+        try {
+            if (session_.run("SELECT FROM pg_prepared_xacts WHERE gid = $1", {prepared_name_}).count() > 0) {
+                end_prepared();
+            } else {
+                if (prepared_sent_ > 0) {
+                    history_.committed(states_, prepared_sent_, 0);
+                    tally_.unknown++;
+                }
+                prepared_name_.clear();
+            }
+        } catch (const SqlError&) {
+            if (!session_.recover()) return;
+        }
+    }
 }
 
 // Inside: own uncommitted changes show at once. After: in the own session, and in another that was idle.
@@ -132,10 +158,11 @@ void Writer::read_back(bool inside) {
         if (inside && read.user_version != (mine->present ? mine->version : kAbsent))
             violations_.add("own change not seen", str(mine->key) + ": " + prompt.substr(0, 250));
         if (!inside) history_.read({read});
-        tally_.reads++;
-        tally_.by_build++;
         const std::string source = rows.text(0, 1);
-        (source == "memory" ? tally_.memory : source == "database" ? tally_.database : tally_.built)++;
+        Sources& sources = tally_.primary;
+        sources.reads++;
+        sources.by_build++;
+        (source == "memory" ? sources.memory : source == "database" ? sources.database : sources.built)++;
         return source == "memory";
     };
     look(session_);
@@ -212,6 +239,7 @@ void Writer::run_until(const std::atomic<bool>& stop) {
                 violations_.add("error " + error.state + " of a writer", std::string(chosen->name) + ": " + error.text);
             tally_.rollbacks++;
             if (!session_.recover() || !other_.recover()) return;
+            settle_prepared();
         }
         if (options_.think > 0)
             std::this_thread::sleep_for(std::chrono::microseconds(random_.below(2 * options_.think)));

@@ -37,6 +37,8 @@ class Writer {
     void commit();
     void rollback();
     void prepare_and_end();
+    void end_prepared();
+    void settle_prepared();
     void read_back(bool inside);
 
     // Pieces.
@@ -94,7 +96,8 @@ class Writer {
     Id version_ = 0;            // of the transaction under way
     bool may_roll_back_ = true;
     std::vector<State> states_;
-    std::string prepared_name_;
+    std::string prepared_name_;   // a transaction that waits for its COMMIT PREPARED; empty: none
+    Nanos prepared_sent_ = 0;
 };
 
 }  // namespace load

@@ -6,6 +6,7 @@ namespace load {
 // Everything anew in one transaction: readers see all of the old or all of the new.
 void Writer::truncate() {
     begin();
+    execute("SET LOCAL lock_timeout = '100ms'");
     lock_all();
     execute("LOCK TABLE load.users, load.tenants IN ACCESS EXCLUSIVE MODE");
     const bool tenants_too = random_.percent(50);
@@ -110,7 +111,7 @@ void Writer::vacuum() {
 void Writer::ddl() {
     const Id base = a_user();
     begin();
-    execute("SET LOCAL lock_timeout = '500ms'");
+    execute("SET LOCAL lock_timeout = '100ms'");
     lock({base}, {});
     switch (random_.below(4)) {
         case 0: execute("ALTER TABLE load.users ADD COLUMN extra integer DEFAULT 7"); break;
@@ -120,8 +121,10 @@ void Writer::ddl() {
     }
     write_user(present_user(base));
     finish();
+    session_.run("SET lock_timeout = '1s'");
     execute("ALTER TABLE load.users DROP COLUMN IF EXISTS extra; DROP INDEX IF EXISTS load.load_extra;"
             "ALTER TABLE load.tenants DROP CONSTRAINT IF EXISTS tenants_id_check");
+    session_.run("RESET lock_timeout");
 }
 
 // Holds the xmin of every snapshot back for a while.
@@ -139,7 +142,7 @@ void Writer::long_writer() {
 void Writer::triggers_off() {
     const Id base = a_user();
     begin();
-    execute("SET LOCAL lock_timeout = '500ms'");
+    execute("SET LOCAL lock_timeout = '100ms'");
     lock({base}, {});
     const Id key = present_user(base);
     execute("ALTER TABLE load.users DISABLE TRIGGER ALL");
@@ -193,7 +196,7 @@ void Writer::in_one_statement() {
 void Writer::partition_ddl() {
     if (!options_.partitioned) return;
     begin();
-    execute("SET LOCAL lock_timeout = '500ms'");
+    execute("SET LOCAL lock_timeout = '100ms'");
     lock_all();
     execute("ALTER TABLE load.users DETACH PARTITION load.users_high");
     execute("ALTER TABLE load.users ATTACH PARTITION load.users_high FOR VALUES FROM (10000) TO (20000)");
@@ -202,7 +205,7 @@ void Writer::partition_ddl() {
 
 void Writer::attach() {
     begin();
-    execute("SET LOCAL lock_timeout = '500ms'");
+    execute("SET LOCAL lock_timeout = '100ms'");
     execute("SELECT prompt_cache.attach('load.users', 'load.tenants')");
     finish();
 }

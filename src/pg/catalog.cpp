@@ -1,0 +1,55 @@
+#include "pg/catalog.hpp"
+
+namespace prompt_cache {
+
+namespace {
+
+constexpr const char* kNames[] = {"attachment", "application", "user_prompt_cache", "tag_nonce",
+                                  "tag_nonce_pkey"};
+
+// An oid that was found to be ours stays ours: a relation that takes its name has another oid.
+Oid verified_local[std::size(kNames)];
+Oid database_local = InvalidOid;
+
+// An index belongs to its table and is no member itself.
+bool is_member(Oid relation) {
+    const Oid table =
+        get_rel_relkind(relation) == RELKIND_INDEX ? IndexGetRelation(relation, true) : relation;
+    if (!OidIsValid(table) || get_rel_relkind(table) != RELKIND_RELATION) return false;
+    const Oid extension = getExtensionOfObject(RelationRelationId, table);
+    if (!OidIsValid(extension)) return false;
+    const char* name = get_extension_name(extension);
+    return name && strcmp(name, kExtension) == 0;
+}
+
+}  // namespace
+
+Oid own_relation(OwnRelation relation) {
+    const auto number = static_cast<unsigned>(relation);
+    const Oid schema = get_namespace_oid(kSchema, true);
+    const Oid found = OidIsValid(schema) ? get_relname_relid(kNames[number], schema) : InvalidOid;
+    if (!OidIsValid(found)) return InvalidOid;
+    if (database_local != MyDatabaseId) {
+        std::fill(std::begin(verified_local), std::end(verified_local), InvalidOid);
+        database_local = MyDatabaseId;
+    }
+    if (verified_local[number] != found) {
+        if (!is_member(found)) return InvalidOid;
+        verified_local[number] = found;
+    }
+    return found;
+}
+
+Oid owner_of(OwnRelation relation) {
+    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(own_relation(relation)));
+    if (!HeapTupleIsValid(tuple))
+        ereport(ERROR,
+                (errcode(ERRCODE_UNDEFINED_TABLE),
+                 errmsg("table prompt_cache.%s does not exist", kNames[static_cast<unsigned>(relation)]),
+                 errhint("Run CREATE EXTENSION prompt_cache in this database.")));
+    const Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
+    ReleaseSysCache(tuple);
+    return owner;
+}
+
+}  // namespace prompt_cache
