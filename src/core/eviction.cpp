@@ -2,21 +2,19 @@
 //
 // Two policies, one set of lists:
 //
-//   queue   holds                              S3-FIFO evicts its oldest              LRU evicts its oldest
-//   small   new entries, by age                when main is within 3/4 of the whole   when older than main's
-//             hit since? -> main               -> at the new end                      -> where its last hit
-//             was
-//   main    ghosts come back, hit ones         otherwise                              otherwise
-//             hit since? -> main               -> at the new end, one hit less        -> where its last hit
-//             was
-//   new     entries go to                      small (main if its ghost is known)     main
+//   queue  holds                 S3-FIFO evicts its oldest             LRU evicts its oldest
+//   small  new entries, by age   when main is within 3/4 of the whole  when older than main's
+//            hit: to main        at the new end                        where its last hit was
+//   main   ghosts, hit entries   otherwise                             otherwise
+//            hit: to main        at the new end, one hit less          where its last hit was
+//   new entries go to            small, or main if a ghost             main
 //
 // LRU order without moving anything on a hit: time is cut into epochs of 1/24 of the entries admitted, a hit
 // leaves its epoch in the entry's byte, and main is a row of buckets, one an epoch.  An entry found at the
-// old end with a younger hit moves to that epoch's bucket.  That is LRU but for the order inside an epoch: 0.04
-// points above it on average, at worst one below (loops as large as the cache), where a two-bit CLOCK loses up to
-// eight.  When the buckets run out, the two oldest become one: an epoch before oldest_epoch means the bucket
-// of oldest_epoch.
+// old end with a younger hit moves to that epoch's bucket.  That is LRU but for the order inside an epoch:
+// 0.04 points above it on average, at worst one below (loops as large as the cache), where a two-bit CLOCK
+// loses up to eight.  When the buckets run out, the two oldest become one: an epoch before oldest_epoch means
+// the bucket of oldest_epoch.
 //
 // The duel: both policies are played on a sample of the keys (one in 2^shift, 256 to 512 resident; all of
 // them in a small cache) at the size the sample has.  They need the requests: misses come here by themselves,
@@ -28,8 +26,6 @@
 // Why not sets of the cache that always run one policy, and the rest the better: the losing set costs its
 // share of a difference that reaches forty points, and a cache of sixty entries has no sets.
 #include "eviction.hpp"
-
-#include <initializer_list>
 
 #include <cstring>
 
