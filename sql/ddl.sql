@@ -34,8 +34,6 @@ CREATE TABLE other (id serial PRIMARY KEY, body text);
 ALTER TABLE other ADD extra text;
 CREATE FUNCTION unrelated() RETURNS int LANGUAGE sql AS 'SELECT 1';
 CREATE TYPE unrelated_type AS ENUM ('a');
-CREATE ROLE regress_pc_ddl;
-DROP ROLE regress_pc_ddl;
 TRUNCATE other;
 DROP TABLE other, scratch;
 SELECT look_all();
@@ -122,11 +120,13 @@ SELECT * FROM health;
 DROP TABLE users;
 SELECT prompt_cache.prompt(42);
 SELECT prompt_cache.health()->>'status' AS status, prompt_cache.clear() >= 0 AS cleared;
+\set VERBOSITY terse
 SELECT prompt_cache.flush();
+\set VERBOSITY default
 SELECT prompt_cache.detach();
 SELECT prompt_cache.prompt(42);
 
--- A plain DROP EXTENSION takes the triggers along, also with a full cache; the next one starts afresh.
+-- A plain DROP EXTENSION takes the triggers along, and empties a full cache at once; the next one starts afresh.
 CREATE TABLE tenants (id bigint PRIMARY KEY, system_prompt text);
 CREATE TABLE users (user_id bigint PRIMARY KEY, tenant_id bigint, system_prompt text);
 INSERT INTO users SELECT u, 1, 'again ' || u FROM generate_series(1, 50) u;
@@ -143,5 +143,6 @@ UPDATE users SET system_prompt = 'without' WHERE user_id = 42;
 CREATE EXTENSION prompt_cache;
 SELECT prompt_cache.attach();
 SELECT * FROM look(42);
-SELECT look_all() AS first, look_all() AS second;
+SELECT look_all();
+SELECT look_all();
 DROP SCHEMA ddl CASCADE;

@@ -12,7 +12,6 @@ INSERT INTO users SELECT u, 1, 'u' || u FROM generate_series(1, 10) u;
 
 -- health(): its keys, before and after attach().
 SELECT key, jsonb_typeof(value) FROM prompt_cache.health(), jsonb_each(health) ORDER BY key;
-SELECT key, value->>'state' AS state FROM prompt_cache.health(), jsonb_each(health->'tiers') ORDER BY key;
 SELECT h->>'status' AS status, h->'reasons' AS reasons, h->>'role' AS role, h->>'preloaded' AS preloaded,
        h->>'version' = (SELECT extversion FROM pg_extension WHERE extname = 'prompt_cache') AS version, h->'triggers' AS triggers
   FROM prompt_cache.health() h;
@@ -20,6 +19,7 @@ SELECT count(*) FROM prompt_cache.attachments;
 SELECT prompt_cache.attach();
 SELECT h->>'status' AS status, h->'reasons' AS reasons, h->'triggers' AS triggers FROM prompt_cache.health() h;
 SELECT * FROM prompt_cache.attachments;
+SELECT key, value->>'state' AS state FROM prompt_cache.health(), jsonb_each(health->'tiers') ORDER BY key;
 
 -- stats: one row, and the sums fit; what every kind of call adds.
 SELECT column_name FROM information_schema.columns WHERE table_schema = 'prompt_cache' AND table_name = 'stats' ORDER BY ordinal_position;
@@ -68,12 +68,12 @@ RESET prompt_cache.memory;
 SELECT lookups, memory, database, builds, misses FROM added;
 SELECT lookups = hits_memory + misses + bypasses AS sum, misses >= hits_database + hits_redis AS part, hit_rate BETWEEN 0 AND 1 AS rate,
        abs(hit_rate - hits_memory::float8 / (lookups - bypasses)) < 1e-9 AS exact_rate, build_ms_avg > 0 AS time,
-       hits_redis, errors, stats_reset <= now() AS since FROM prompt_cache.stats;
+       hits_redis, stats_reset <= now() AS since FROM prompt_cache.stats;
 
 -- entries: no values; keys, ages, whether they are valid.
 SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = 'prompt_cache' AND table_name = 'entries' ORDER BY ordinal_position;
 SELECT namespace, layer, key, bytes > 0 AS bytes, created_at BETWEEN now() - interval '1 min' AND clock_timestamp() AS created,
-       expires_at - created_at AS ttl, frequency >= 0 AS frequency, valid
+       expires_at - created_at BETWEEN '45 min' AND '1 h' AS ttl, frequency >= 0 AS frequency, valid
   FROM prompt_cache.entries WHERE key IN ('', '1', '2', '99') ORDER BY layer, key;
 UPDATE users SET system_prompt = 'new' WHERE user_id = 2;
 SELECT key FROM prompt_cache.entries WHERE NOT valid ORDER BY key;

@@ -98,6 +98,12 @@ COMMIT;
 BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE;
 SELECT * FROM look(42);
 COMMIT;
+-- A transaction that has written is none, whatever it says now.
+BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE DEFERRABLE;
+INSERT INTO messages (user_id, body) VALUES (42, 'written');
+SET TRANSACTION READ ONLY;
+SELECT * FROM look(42);
+COMMIT;
 
 -- READ ONLY: reading works, miss or hit; changing does not.
 SELECT prompt_cache.invalidate_user(42);
@@ -111,6 +117,7 @@ SELECT prompt_cache.clear();
 ROLLBACK TO s;
 SELECT prompt_cache.flush();
 ROLLBACK;
+SELECT * FROM look(42);
 -- A write, then SET TRANSACTION READ ONLY: the change is still known.
 BEGIN;
 UPDATE users SET system_prompt = 'before read only' WHERE user_id = 42;

@@ -127,4 +127,9 @@ UPDATE tenants SET system_prompt = 'T1 replica' WHERE id = 1;
 RESET session_replication_role;
 SELECT ends, exact FROM look(42);
 SELECT wrong();
+
+-- What a client asks of its session after a write is the client's: lastval(), the row count, GET DIAGNOSTICS, FOUND.
+CREATE SEQUENCE ids START 5000;
+INSERT INTO users VALUES (nextval('ids'), 1, 'lastval'), (nextval('ids'), 1, 'lastval') RETURNING user_id;
+SELECT lastval(), prompt_cache.prompt(lastval()) LIKE '%lastval' AS found;
 DROP SCHEMA writers CASCADE;
