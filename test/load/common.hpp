@@ -1,4 +1,5 @@
-// What all parts of the load share: options, time, random numbers, and the place where violations are collected.
+// What all parts of the load share: options, time, random numbers, and the place where violations are
+// collected.
 #pragma once
 
 #include <array>
@@ -14,7 +15,7 @@
 namespace load {
 
 using Id = std::int64_t;
-using Nanos = std::int64_t;   // of the steady clock
+using Nanos = std::int64_t;  // of the steady clock
 
 inline Nanos now() {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -24,29 +25,29 @@ inline Nanos now() {
 
 struct Options {
     std::string primary = "dbname=load";
-    std::string standby;         // read here too, against the oracle alone
-    int duration = 120;          // seconds
-    std::int64_t reads = 0;      // go on until so many reads were checked, 0 = for the duration only
+    std::string standby;     // read here too, against the oracle alone
+    int duration = 120;      // seconds
+    std::int64_t reads = 0;  // go on until so many reads were checked, 0 = for the duration only
     int readers = 2;
     int writers = 2;
-    int keys = 100;              // looked up by one statement
-    int think = 4000;            // microseconds between two transactions of a writer
+    int keys = 100;    // looked up by one statement
+    int think = 4000;  // microseconds between two transactions of a writer
     std::uint64_t seed = 1;
-    std::string mix;             // this kind of writer only
+    std::string mix;  // this kind of writer only
     bool partitioned = false;
-    bool hits_required = true;   // fewer than half memory hits fail the run
-    bool large = true;           // a quarter of the users has 60 kB prompts, which a small cache must evict
+    bool hits_required = true;  // fewer than half memory hits fail the run
+    bool large = true;          // a quarter of the users has 60 kB prompts, which a small cache must evict
 };
 
-// The keys of the schema. Every user and tenant has two keys, and is found under one of them at a time (or none):
-// a rename moves the row from one to the other. Cascade users exist for DELETE CASCADE alone.
+// The keys of the schema. Every user and tenant has two keys, and is found under one of them at a time (or
+// none): a rename moves the row from one to the other. Cascade users exist for DELETE CASCADE alone.
 inline constexpr Id kUsers = 300;
 inline constexpr Id kTenants = 40;
 inline constexpr Id kUserOffset = 10000;
 inline constexpr Id kTenantOffset = 1000;
 inline constexpr Id kCascadeUser = 501;
 inline constexpr Id kCascadeTenant = 51;
-inline constexpr Id kCascades = 10;   // tenants of two users each
+inline constexpr Id kCascades = 10;  // tenants of two users each
 
 // splitmix64: small, and a run can be told again by its seed.
 class Random {
@@ -102,7 +103,7 @@ struct Sources {
     std::atomic<std::int64_t> memory = 0;
     std::atomic<std::int64_t> database = 0;
     std::atomic<std::int64_t> built = 0;
-    std::atomic<std::int64_t> by_build = 0;   // of `reads`, compared with prompt_cache.build() too
+    std::atomic<std::int64_t> by_build = 0;  // of `reads`, compared with prompt_cache.build() too
 };
 
 // Counters of the whole run.
@@ -110,8 +111,8 @@ struct Tally {
     Sources primary;
     Sources standby;
     std::atomic<std::int64_t> commits = 0;
-    std::atomic<std::int64_t> rollbacks = 0;      // wanted or not
-    std::atomic<std::int64_t> unknown = 0;        // the connection was lost at COMMIT
+    std::atomic<std::int64_t> rollbacks = 0;  // wanted or not
+    std::atomic<std::int64_t> unknown = 0;    // the connection was lost at COMMIT
     std::atomic<std::int64_t> second_calls = 0;
     std::atomic<std::int64_t> second_memory = 0;
     std::atomic<std::int64_t> reconnects = 0;

@@ -9,12 +9,14 @@ namespace {
 
 constexpr Nanos kNever = std::numeric_limits<Nanos>::max();
 
-const char* letter(Kind kind) { return kind == Kind::kUser ? "u" : kind == Kind::kTenant ? "t" : "a"; }
+const char* letter(Kind kind) {
+    return kind == Kind::kUser ? "u" : kind == Kind::kTenant ? "t" : "a";
+}
 
 std::string describe(const Read& read) {
     return "session " + std::to_string(read.session) + (read.repeatable ? " (RR)" : "") + " read user " +
-           std::to_string(read.key) + ": u v" + std::to_string(read.user_version) + ", t:" +
-           std::to_string(read.tenant_key) + " v" + std::to_string(read.tenant_version) + ", a v" +
+           std::to_string(read.key) + ": u v" + std::to_string(read.user_version) +
+           ", t:" + std::to_string(read.tenant_key) + " v" + std::to_string(read.tenant_version) + ", a v" +
            std::to_string(read.application_version) + " at " + std::to_string(read.began / 1000) + "-" +
            std::to_string(read.ended / 1000) + " us";
 }
@@ -65,7 +67,8 @@ void History::judge_state(Violations& violations, const Read& read, Kind kind, I
     if (state == versions.end() || state->version != version || !state->present)
         violations.add("a version that nobody committed", what + " v" + std::to_string(version));
     else if (state->sent > read.ended)
-        violations.add("a read from the future", what + ", sent at " + std::to_string(state->sent / 1000) + " us");
+        violations.add("a read from the future",
+                       what + ", sent at " + std::to_string(state->sent / 1000) + " us");
     else if (state->replaced < read.began)
         violations.add("older than an acknowledged commit",
                        what + ", replaced at " + std::to_string(state->replaced / 1000) + " us");
@@ -77,7 +80,8 @@ void History::judge_pair(Violations& violations, const Read& read) {
     if (found == pairs_.end() || read.user_version < 0 || read.tenant_version < 0) return;
     const std::vector<Id>& pairs = found->second;
     const auto upto = [&](Id version) { return std::upper_bound(pairs.begin(), pairs.end(), version); };
-    if (upto(read.user_version) != upto(read.tenant_version)) violations.add("a fractured read", describe(read));
+    if (upto(read.user_version) != upto(read.tenant_version))
+        violations.add("a fractured read", describe(read));
 }
 
 std::int64_t History::judge(Violations& violations) {
@@ -93,7 +97,7 @@ std::int64_t History::judge(Violations& violations) {
     }
     for (auto& [key, versions] : pairs_) std::sort(versions.begin(), versions.end());
 
-    std::unordered_map<std::uint64_t, Id> last;   // per session and key, for reads of fresh snapshots
+    std::unordered_map<std::uint64_t, Id> last;  // per session and key, for reads of fresh snapshots
     for (const Read& read : reads_) {
         judge_state(violations, read, Kind::kUser, read.key, read.user_version);
         if (read.user_version == kAbsent) continue;
@@ -103,7 +107,8 @@ std::int64_t History::judge(Violations& violations) {
             judge_state(violations, read, Kind::kApplication, 0, read.application_version);
         judge_pair(violations, read);
         if (read.repeatable) continue;
-        Id& before = last[static_cast<std::uint64_t>(read.session) << 32 | static_cast<std::uint64_t>(read.key)];
+        Id& before =
+            last[static_cast<std::uint64_t>(read.session) << 32 | static_cast<std::uint64_t>(read.key)];
         if (read.user_version < before) violations.add("a read that went back in time", describe(read));
         before = std::max(before, read.user_version);
     }

@@ -1,5 +1,6 @@
-// A test module that writes when prompt_cache's own PRE_COMMIT callback has run already: preloaded before it, so that
-// its callback comes after it. Executes the setting late_writer.statement once at the end of a transaction.
+// A test module that writes when prompt_cache's own PRE_COMMIT callback has run already: preloaded before it,
+// so that its callback comes after it. Executes the setting late_writer.statement once at the end of a
+// transaction.
 extern "C" {
 #include "postgres.h"
 #include "fmgr.h"
@@ -32,7 +33,7 @@ void at_transaction_event(XactEvent event, void*) {
 }  // namespace
 
 void _PG_init(void) {
-    DefineCustomStringVariable("late_writer.statement", "What to execute at the end of a transaction.", nullptr, &statement,
-                               "", PGC_USERSET, 0, nullptr, nullptr, nullptr);
+    DefineCustomStringVariable("late_writer.statement", "What to execute at the end of a transaction.",
+                               nullptr, &statement, "", PGC_USERSET, 0, nullptr, nullptr, nullptr);
     RegisterXactCallback(at_transaction_event, nullptr);
 }

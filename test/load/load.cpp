@@ -16,8 +16,10 @@ std::atomic<bool> stop = false;
 
 void usage() {
     std::printf(
-        "load [--primary CONNINFO] [--standby CONNINFO] [--duration SECONDS] [--reads N] [--readers N] [--writers N]\n"
-        "     [--keys N] [--think MICROSECONDS] [--seed N] [--mix KIND] [--partitioned] [--small] [--any-hits]\n");
+        "load [--primary CONNINFO] [--standby CONNINFO] [--duration SECONDS] [--reads N] [--readers N] "
+        "[--writers N]\n"
+        "     [--keys N] [--think MICROSECONDS] [--seed N] [--mix KIND] [--partitioned] [--small] "
+        "[--any-hits]\n");
 }
 
 bool parse(int argc, char** argv, Options& options) {
@@ -37,22 +39,35 @@ bool parse(int argc, char** argv, Options& options) {
         }
         if (i + 1 == argc) return false;
         const std::string value = argv[++i];
-        if (name == "--primary") options.primary = value;
-        else if (name == "--standby") options.standby = value;
-        else if (name == "--duration") options.duration = std::stoi(value);
-        else if (name == "--reads") options.reads = std::stoll(value);
-        else if (name == "--readers") options.readers = std::stoi(value);
-        else if (name == "--writers") options.writers = std::stoi(value);
-        else if (name == "--keys") options.keys = std::stoi(value);
-        else if (name == "--think") options.think = std::stoi(value);
-        else if (name == "--seed") options.seed = std::stoull(value);
-        else if (name == "--mix") options.mix = value;
-        else return false;
+        if (name == "--primary")
+            options.primary = value;
+        else if (name == "--standby")
+            options.standby = value;
+        else if (name == "--duration")
+            options.duration = std::stoi(value);
+        else if (name == "--reads")
+            options.reads = std::stoll(value);
+        else if (name == "--readers")
+            options.readers = std::stoi(value);
+        else if (name == "--writers")
+            options.writers = std::stoi(value);
+        else if (name == "--keys")
+            options.keys = std::stoi(value);
+        else if (name == "--think")
+            options.think = std::stoi(value);
+        else if (name == "--seed")
+            options.seed = std::stoull(value);
+        else if (name == "--mix")
+            options.mix = value;
+        else
+            return false;
     }
     return options.mix.empty() || Writer::knows(options.mix);
 }
 
-long long as_number(const std::atomic<std::int64_t>& value) { return value.load(); }
+long long as_number(const std::atomic<std::int64_t>& value) {
+    return value.load();
+}
 
 int summary(const Options& options, Tally& tally, Violations& violations, History& history, double seconds,
             std::int64_t behind) {
@@ -60,11 +75,12 @@ int summary(const Options& options, Tally& tally, Violations& violations, Histor
     const long long reads = as_number(tally.primary.reads) + as_number(tally.standby.reads);
     const auto print_sources = [](const char* name, const Sources& sources) {
         const long long all = as_number(sources.reads);
-        const double share = all > 0 ? 100.0 * static_cast<double>(sources.memory) / static_cast<double>(all) : 0;
+        const double share =
+            all > 0 ? 100.0 * static_cast<double>(sources.memory) / static_cast<double>(all) : 0;
         std::printf("reads checked        %lld on the %s, %lld of them against build() too\n", all, name,
                     as_number(sources.by_build));
-        std::printf("  answered by        memory %lld (%.1f %%), database %lld, built %lld\n", as_number(sources.memory), share,
-                    as_number(sources.database), as_number(sources.built));
+        std::printf("  answered by        memory %lld (%.1f %%), database %lld, built %lld\n",
+                    as_number(sources.memory), share, as_number(sources.database), as_number(sources.built));
         return share;
     };
     std::printf("duration             %.0f s\n", seconds);
@@ -73,8 +89,10 @@ int summary(const Options& options, Tally& tally, Violations& violations, Histor
     if (behind >= 0)
         std::printf("  with d > 0         %lld lookups since the server started, %.2f for 100 memory hits\n",
                     static_cast<long long>(behind),
-                    100.0 * static_cast<double>(behind) / static_cast<double>(std::max<std::int64_t>(1, tally.primary.memory)));
-    std::printf("  judged offline     %lld reads against %zu commits\n", static_cast<long long>(judged), history.commits());
+                    100.0 * static_cast<double>(behind) /
+                        static_cast<double>(std::max<std::int64_t>(1, tally.primary.memory)));
+    std::printf("  judged offline     %lld reads against %zu commits\n", static_cast<long long>(judged),
+                history.commits());
     std::printf("transactions         %lld committed, %lld rolled back or refused, %lld lost at COMMIT\n",
                 as_number(tally.commits), as_number(tally.rollbacks), as_number(tally.unknown));
     std::printf("second call after an acknowledged write, other connection: %lld of %lld from memory\n",
@@ -83,14 +101,16 @@ int summary(const Options& options, Tally& tally, Violations& violations, Histor
     violations.print();
     std::printf("violations           %lld", static_cast<long long>(violations.total()));
     if (violations.total() == 0 && reads > 0)
-        std::printf(" (0 in %lld: fewer than %.2g a read, at 95 %%)", reads, 3.0 / static_cast<double>(reads));
+        std::printf(" (0 in %lld: fewer than %.2g a read, at 95 %%)", reads,
+                    3.0 / static_cast<double>(reads));
     std::printf("\n");
     const bool enough = reads > 0 && (!options.hits_required || share >= 50);
     if (!enough) std::printf("too few memory hits: a cache that bypasses everything passes any oracle\n");
     return violations.total() == 0 && enough ? 0 : 1;
 }
 
-// Hits of an entry that a writer has marked since and that is still exact; -1 where the server does not count them.
+// Hits of an entry that a writer has marked since and that is still exact; -1 where the server does not count
+// them.
 std::int64_t hits_behind(const Options& options) {
     Session session(options.primary, "load summary");
     const Rows rows = session.run("SELECT prompt_cache.health()->'tiers'->'memory'->>'hits_behind'");
@@ -111,7 +131,8 @@ int run(const Options& options) {
     for (int i = 0; i < options.readers; i++)
         readers.push_back(std::make_unique<Reader>(options, history, tally, violations, i, false));
     if (!options.standby.empty())
-        readers.push_back(std::make_unique<Reader>(options, history, tally, violations, options.readers, true));
+        readers.push_back(
+            std::make_unique<Reader>(options, history, tally, violations, options.readers, true));
     for (int i = 0; i < options.writers; i++)
         writers.push_back(std::make_unique<Writer>(options, history, tally, violations, i));
 

@@ -13,19 +13,23 @@ std::string heads(const std::string& text) {
 }
 
 // One row: what was compared, by source, what differed, a hash of the answers and a few of them as samples.
-// OFFSET 0 keeps the planner from computing `bad` once for each use of it; the tables stand in the statement so that
-// they are locked before its snapshot is taken: TRUNCATE is seen by older snapshots, which is the documented exception.
+// OFFSET 0 keeps the planner from computing `bad` once for each use of it; the tables stand in the statement
+// so that they are locked before its snapshot is taken: TRUNCATE is seen by older snapshots, which is the
+// documented exception.
 std::string batch_sql(bool with_build) {
     return std::string(
-               "SELECT count(*), count(*) FILTER (WHERE source = 'memory'), count(*) FILTER (WHERE source = 'database'),"
+               "SELECT count(*), count(*) FILTER (WHERE source = 'memory'), count(*) FILTER (WHERE source = "
+               "'database'),"
                " count(*) FILTER (WHERE source = 'built'), count(*) FILTER (WHERE bad),"
                " bit_xor(hashtextextended(coalesce(prompt, '<null>'), n)),"
                " string_agg(id || ' ' || coalesce(substring(prompt from '\\(a:\\d+:v\\d+\\)'), '')"
                "   || coalesce(substring(prompt from '\\(t:\\d+:v\\d+\\)'), '')"
-               "   || coalesce(substring(prompt from '\\(u:\\d+:v\\d+\\)'), CASE WHEN prompt IS NULL THEN '' ELSE '(?)' END),"
+               "   || coalesce(substring(prompt from '\\(u:\\d+:v\\d+\\)'), CASE WHEN prompt IS NULL THEN '' "
+               "ELSE '(?)' END),"
                "   ';') FILTER (WHERE n <= 3),"
-               " (array_agg(id || ' from ' || source || ': ' || " + heads("prompt") + " || ' <> ' || " + heads("oracle") +
-           ") FILTER (WHERE bad))[1]"
+               " (array_agg(id || ' from ' || source || ': ' || " +
+               heads("prompt") + " || ' <> ' || " + heads("oracle") +
+               ") FILTER (WHERE bad))[1]"
                " FROM (SELECT k.id, k.n, g.prompt, g.source, ") +
            kOracle + " AS oracle, g.prompt IS DISTINCT FROM " + kOracle +
            (with_build ? " OR g.prompt IS DISTINCT FROM prompt_cache.build(k.id)" : "") +
@@ -48,7 +52,8 @@ Id version_in(const std::string& text, char letter, Id* key) {
     return v == std::string::npos ? kUnknown : std::atoll(text.c_str() + v + 2);
 }
 
-Reader::Reader(const Options& options, History& history, Tally& tally, Violations& violations, int number, bool standby)
+Reader::Reader(const Options& options, History& history, Tally& tally, Violations& violations, int number,
+               bool standby)
     : options_(options),
       history_(history),
       tally_(tally),
@@ -57,7 +62,8 @@ Reader::Reader(const Options& options, History& history, Tally& tally, Violation
       random_(options.seed * 1000 + static_cast<std::uint64_t>(number)),
       session_(standby ? options.standby : options.primary, "load reader") {}
 
-// Half of the reads want the first thirty users, which are small; the rest wants anybody, and keys that are not there.
+// Half of the reads want the first thirty users, which are small; the rest wants anybody, and keys that are
+// not there.
 std::vector<Id> Reader::pick_keys() {
     std::vector<Id> keys;
     for (int i = 0; i < options_.keys; i++) {
@@ -150,10 +156,19 @@ void Reader::as_role() {
     session_.run("RESET ROLE");
 }
 
+// The durable tier alone.
+void Reader::without_memory() {
+    session_.run("SET prompt_cache.memory = off");
+    read_committed(2);
+    session_.run("RESET prompt_cache.memory");
+}
+
 void Reader::one_round() {
     const std::int64_t kind = random_.below(100);
-    if (kind < 74)
+    if (kind < 70)
         read_committed(10);
+    else if (kind < 74)
+        without_memory();
     else if (kind < 84)
         repeatable_read(random_.percent(50), 0);
     else if (kind < 90)
@@ -175,13 +190,14 @@ void Reader::run_until(const std::atomic<bool>& stop) {
         try {
             one_round();
         } catch (const SqlError& error) {
-            // Cancelled, terminated, deadlock, a plan's row type; the server restarts; recovery conflicts on a standby.
+            // Cancelled, terminated, deadlock, a plan's row type; the server restarts; recovery conflicts on
+            // a standby.
             static const char* const expected[] = {"57014", "57P01", "57P02", "57P03", "40P01", "40001", ""};
             bool known = false;
             for (const char* state : expected) known |= error.state == state;
             if (!known) report("error " + error.state, error.text);
             if (!session_.recover()) return;
-            if (error.state == "57014") session_.run("RESET ROLE");
+            if (error.state == "57014") session_.run("RESET ROLE; RESET prompt_cache.memory");
         }
     }
     tally_.reconnects += session_.reconnects();

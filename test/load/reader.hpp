@@ -9,13 +9,14 @@ namespace load {
 
 class Reader {
   public:
-    Reader(const Options& options, History& history, Tally& tally, Violations& violations, int number, bool standby);
+    Reader(const Options& options, History& history, Tally& tally, Violations& violations, int number,
+           bool standby);
     void run_until(const std::atomic<bool>& stop);
 
   private:
-    struct Snapshot {       // when the statement's snapshot may have been taken
+    struct Snapshot {  // when the statement's snapshot may have been taken
         Nanos began = 0;
-        Nanos ended = 0;    // 0: at the end of the statement
+        Nanos ended = 0;  // 0: at the end of the statement
     };
 
     void one_round();
@@ -23,6 +24,7 @@ class Reader {
     void repeatable_read(bool read_only, int pause_ms);
     void deferrable();
     void as_role();
+    void without_memory();
     std::vector<Id> pick_keys();
     // Returns a hash of all the prompts. With a list of states, remembers a part of what was read.
     std::string batch(const std::vector<Id>& keys, const Snapshot& snapshot, bool repeatable);

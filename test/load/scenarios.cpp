@@ -1,5 +1,6 @@
-// Scenarios: for each rule of the protocol the shortest way to a wrong answer without it. Deterministic: every step
-// waits for the one before it. Run by `controls`, once with all rules and once with the rule taken out of a test build.
+// Scenarios: for each rule of the protocol the shortest way to a wrong answer without it. Deterministic:
+// every step waits for the one before it. Run by `controls`, once with all rules and once with the rule taken
+// out of a test build.
 //
 //   scenarios CONNINFO NAME     exit code 0: every answer was exact; 1: a wrong one, which is printed
 #include <cstdio>
@@ -16,7 +17,10 @@ using namespace load;
 class Scene {
   public:
     explicit Scene(const std::string& conninfo)
-        : a(conninfo, "scenario a"), b(conninfo, "scenario b"), c(conninfo, "scenario c"), conninfo_(conninfo) {}
+        : a(conninfo, "scenario a"),
+          b(conninfo, "scenario b"),
+          c(conninfo, "scenario c"),
+          conninfo_(conninfo) {}
 
     void set_up();
     // The prompt of the user as this session gets it now equals what its snapshot sees.
@@ -41,22 +45,24 @@ class Scene {
 void Scene::set_up() {
     c.run("SET client_min_messages = warning");
     c.run("DROP SCHEMA IF EXISTS load CASCADE; DROP EXTENSION IF EXISTS prompt_cache CASCADE");
-    c.run("CREATE EXTENSION prompt_cache; CREATE SCHEMA load;"
-          "CREATE TABLE load.tenants (id bigint PRIMARY KEY, system_prompt text);"
-          "CREATE TABLE load.users (id bigint PRIMARY KEY, tenant_id bigint, system_prompt text);"
-          "CREATE TABLE load.messages (body text);"
-          "INSERT INTO load.tenants VALUES (1, 'tenant');"
-          "INSERT INTO load.users SELECT i, 1, 'first' FROM generate_series(1, 3) i");
+    c.run(
+        "CREATE EXTENSION prompt_cache; CREATE SCHEMA load;"
+        "CREATE TABLE load.tenants (id bigint PRIMARY KEY, system_prompt text);"
+        "CREATE TABLE load.users (id bigint PRIMARY KEY, tenant_id bigint, system_prompt text);"
+        "CREATE TABLE load.messages (body text);"
+        "INSERT INTO load.tenants VALUES (1, 'tenant');"
+        "INSERT INTO load.users SELECT i, 1, 'first' FROM generate_series(1, 3) i");
     c.run("SELECT prompt_cache.attach('load.users', 'load.tenants')");
     c.run("SELECT prompt_cache.set_application_prompt('application')");
 }
 
 std::string Scene::exact(Session& session, const std::string& when, Id user) {
-    const Rows rows = session.run(std::string("SELECT g.source, g.prompt, ") + kOracle +
-                                      " FROM (SELECT $1::bigint AS id) k CROSS JOIN LATERAL prompt_cache.get_or_build(k.id) g"
-                                      " LEFT JOIN load.users u ON u.id = k.id LEFT JOIN load.tenants t ON t.id = u.tenant_id"
-                                      " LEFT JOIN prompt_cache.application a ON true",
-                                  {std::to_string(user)});
+    const Rows rows = session.run(
+        std::string("SELECT g.source, g.prompt, ") + kOracle +
+            " FROM (SELECT $1::bigint AS id) k CROSS JOIN LATERAL prompt_cache.get_or_build(k.id) g"
+            " LEFT JOIN load.users u ON u.id = k.id LEFT JOIN load.tenants t ON t.id = u.tenant_id"
+            " LEFT JOIN prompt_cache.application a ON true",
+        {std::to_string(user)});
     const auto tail = [&](int column) {
         const std::string text = rows.null(0, column) ? "<null>" : rows.text(0, column);
         return text.size() > 12 ? text.substr(text.size() - 12) : text;
@@ -80,7 +86,7 @@ const char* const kChange = "UPDATE load.users SET system_prompt = 'second' WHER
 
 // A build that began before a change is stored after it.
 void fill_race(Scene& s) {
-    s.a.run("SELECT prompt_cache.build(2)");   // knows the wiring
+    s.a.run("SELECT prompt_cache.build(2)");  // knows the wiring
     s.b.run("BEGIN; LOCK TABLE load.tenants IN ACCESS EXCLUSIVE MODE");
     s.a.send("SELECT prompt_cache.prompt(1)");
     s.wait_until_blocked(s.a);
@@ -150,7 +156,8 @@ void in_flight(Scene& s) {
     s.exact(s.a, "before");
     s.a.run(kChange);
     const Rows rows = s.a.run("SELECT count(*) FILTER (WHERE prompt = built), count(*) FROM load.seen");
-    s.expect(rows.number(0, 0) == 1 && rows.number(0, 1) == 1, "a trigger of the own statement saw another text");
+    s.expect(rows.number(0, 0) == 1 && rows.number(0, 1) == 1,
+             "a trigger of the own statement saw another text");
     s.exact(s.b, "after it");
 }
 
@@ -159,7 +166,8 @@ void late_writer(Scene& s) {
     s.a.run("SET late_writer.statement = 'UPDATE load.users SET system_prompt = ''late'' WHERE id = 1'");
     s.a.run("INSERT INTO load.messages VALUES ('x')");
     s.a.run("SET late_writer.statement = ''");
-    s.expect(s.c.run("SELECT FROM load.users WHERE system_prompt = 'late'").count() == 1, "the late writer did not write");
+    s.expect(s.c.run("SELECT FROM load.users WHERE system_prompt = 'late'").count() == 1,
+             "the late writer did not write");
     s.exact(s.b, "after the late write");
 }
 
@@ -193,8 +201,47 @@ void ddl(Scene& s) {
     s.exact(s.a, "after a change that only DDL tells of");
 }
 
+// What a session remembers of the stamps it saw must not outlive its own commit: with an older transaction
+// running and a later one over, the snapshots before and after that commit have the same numbers.
+void stamp_memo(Scene& s) {
+    s.exact(s.a, "before");
+    s.a.run("SELECT prompt_cache.flush()");
+    s.b.run("BEGIN; SELECT pg_current_xact_id()");
+    s.a.run("BEGIN; INSERT INTO load.messages VALUES ('x')");
+    s.c.run("INSERT INTO load.messages VALUES ('y')");
+    s.a.run("SET prompt_cache.memory = off");
+    s.exact(s.a, "before the own change");
+    s.a.run("RESET prompt_cache.memory");
+    s.a.run(kChange);
+    s.a.run("COMMIT");
+    s.exact(s.a, "after the own commit");
+    s.exact(s.c, "after it, elsewhere");
+    s.b.run("COMMIT");
+    s.exact(s.c, "after the older transaction has ended");
+}
+
+// The schemas of old and new tables change names: the attached tables are what they were.
+void schema_swap(Scene& s) {
+    s.c.run("DROP SCHEMA IF EXISTS load_old CASCADE; CREATE TABLE load.copy AS TABLE load.users");
+    s.exact(s.a, "before");
+    s.c.run(
+        "ALTER SCHEMA load RENAME TO load_old; CREATE SCHEMA load;"
+        "CREATE TABLE load.tenants (id bigint PRIMARY KEY, system_prompt text);"
+        "CREATE TABLE load.users (id bigint PRIMARY KEY, tenant_id bigint, system_prompt text);"
+        "INSERT INTO load.users VALUES (1, 1, 'not attached')");
+    const char* const sql =
+        "SELECT prompt_cache.prompt(1) LIKE '%' || (SELECT system_prompt FROM load_old.users WHERE id = 1)";
+    s.expect(s.a.run(sql).flag(0, 0), "after the rename: not the text of the attached table");
+    s.c.run("UPDATE load_old.users SET system_prompt = 'second' WHERE id = 1");
+    s.expect(s.a.run(sql).flag(0, 0), "after the change: not the text of the attached table");
+    s.c.run("DROP SCHEMA load CASCADE; ALTER SCHEMA load_old RENAME TO load");
+    s.exact(s.a, "after the rename back");
+}
+
 // In two parts, for a restart or a promotion lies between them.
-void prepare(Scene& s) { s.b.run(std::string("BEGIN; ") + kChange + "; PREPARE TRANSACTION 'scenario'"); }
+void prepare(Scene& s) {
+    s.b.run(std::string("BEGIN; ") + kChange + "; PREPARE TRANSACTION 'scenario'");
+}
 
 void commit_prepared(Scene& s) {
     s.exact(s.a, "while it is prepared");
@@ -203,7 +250,9 @@ void commit_prepared(Scene& s) {
     s.exact(s.a, "after COMMIT PREPARED");
 }
 
-void look(Scene& s) { s.exact(s.a, "now"); }
+void look(Scene& s) {
+    s.exact(s.a, "now");
+}
 
 struct Named {
     const char* name;
@@ -211,14 +260,24 @@ struct Named {
     bool sets_up;
 };
 const Named kAll[] = {
-    {"fill_race", fill_race, true},       {"pushed_out", pushed_out, true},
-    {"change_is_seen", change_is_seen, true}, {"old_snapshot", old_snapshot, true},
-    {"own_change", own_change, true},     {"own_ddl", own_ddl, true},
-    {"in_flight", in_flight, true},       {"late_writer", late_writer, true},
-    {"vacuum", vacuum, true},             {"triggers_off", triggers_off, true},
-    {"durable_row", durable_row, true},   {"ddl", ddl, true},
-    {"set_up", [](Scene&) {}, true},      {"prepare", prepare, false},
-    {"commit_prepared", commit_prepared, false}, {"look", look, false},
+    {"fill_race", fill_race, true},
+    {"pushed_out", pushed_out, true},
+    {"change_is_seen", change_is_seen, true},
+    {"old_snapshot", old_snapshot, true},
+    {"own_change", own_change, true},
+    {"own_ddl", own_ddl, true},
+    {"in_flight", in_flight, true},
+    {"late_writer", late_writer, true},
+    {"vacuum", vacuum, true},
+    {"triggers_off", triggers_off, true},
+    {"durable_row", durable_row, true},
+    {"ddl", ddl, true},
+    {"stamp_memo", stamp_memo, true},
+    {"schema_swap", schema_swap, true},
+    {"set_up", [](Scene&) {}, true},
+    {"prepare", prepare, false},
+    {"commit_prepared", commit_prepared, false},
+    {"look", look, false},
 };
 
 }  // namespace

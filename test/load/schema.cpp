@@ -14,7 +14,9 @@ std::string tenant_text(Id key, Id version) {
            std::string(static_cast<std::size_t>(key % 5) * 100, static_cast<char>('a' + version % 26));
 }
 
-std::string application_text(Id version) { return "(a:0:v" + std::to_string(version) + ")"; }
+std::string application_text(Id version) {
+    return "(a:0:v" + std::to_string(version) + ")";
+}
 
 const char* const kOracle = R"(CASE WHEN u.id IS NOT NULL THEN coalesce(a.prompt, '')
     || CASE WHEN t.system_prompt <> '' THEN CASE WHEN a.prompt <> '' THEN E'\n\n' ELSE '' END
@@ -30,19 +32,23 @@ void create_schema(const Options& options, Session& session, History& history) {
         "CREATE TABLE load.tenants (id bigint PRIMARY KEY, system_prompt text, note text);"
         "CREATE TABLE load.messages (id bigserial PRIMARY KEY, user_id bigint, body text)");
     const std::string columns =
-        "(id bigint PRIMARY KEY, tenant_id bigint REFERENCES load.tenants ON UPDATE CASCADE ON DELETE CASCADE, "
+        "(id bigint PRIMARY KEY, tenant_id bigint REFERENCES load.tenants ON UPDATE CASCADE ON DELETE "
+        "CASCADE, "
         "system_prompt text, last_login timestamptz)";
     if (options.partitioned)
-        session.run("CREATE TABLE load.users " + columns +
-                    " PARTITION BY RANGE (id);"
-                    "CREATE TABLE load.users_low PARTITION OF load.users FOR VALUES FROM (0) TO (10000);"
-                    "CREATE TABLE load.users_high PARTITION OF load.users FOR VALUES FROM (10000) TO (20000)");
+        session.run(
+            "CREATE TABLE load.users " + columns +
+            " PARTITION BY RANGE (id);"
+            "CREATE TABLE load.users_low PARTITION OF load.users FOR VALUES FROM (0) TO (10000);"
+            "CREATE TABLE load.users_high PARTITION OF load.users FOR VALUES FROM (10000) TO (20000)");
     else
         session.run("CREATE TABLE load.users " + columns + " WITH (fillfactor = 80)");
     session.run(
-        "CREATE INDEX ON load.users (tenant_id); ALTER TABLE load.users ALTER system_prompt SET STORAGE EXTERNAL");
+        "CREATE INDEX ON load.users (tenant_id); ALTER TABLE load.users ALTER system_prompt SET STORAGE "
+        "EXTERNAL");
 
     std::vector<State> states;
+    session.run("BEGIN");
     for (Id key = 1; key <= kTenants; key++) {
         session.run("INSERT INTO load.tenants VALUES ($1, $2)", {std::to_string(key), tenant_text(key, 1)});
         states.push_back({Kind::kTenant, key, 1, true});
@@ -54,16 +60,19 @@ void create_schema(const Options& options, Session& session, History& history) {
         states.push_back({Kind::kUser, key, 1, true});
         states.push_back({Kind::kUser, key + kUserOffset, 1, false});
     }
-    for (Id key = kCascadeUser; key < kCascadeUser + 2 * kCascades; key++) states.push_back({Kind::kUser, key, 1, false});
+    for (Id key = kCascadeUser; key < kCascadeUser + 2 * kCascades; key++)
+        states.push_back({Kind::kUser, key, 1, false});
     for (Id key = kCascadeTenant; key < kCascadeTenant + kCascades; key++)
         states.push_back({Kind::kTenant, key, 1, false});
     session.run("SELECT prompt_cache.set_application_prompt($1)", {application_text(1)});
+    session.run("COMMIT");
     states.push_back({Kind::kApplication, 0, 1, true});
     history.committed(states, 0, 1);
 
     session.run("SELECT prompt_cache.attach('load.users', 'load.tenants')");
     session.run(
-        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'load_reader') THEN CREATE ROLE load_reader; "
+        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'load_reader') THEN CREATE ROLE "
+        "load_reader; "
         "END IF; END $$");
     session.run(
         "GRANT USAGE ON SCHEMA load TO load_reader; GRANT SELECT ON ALL TABLES IN SCHEMA load TO load_reader;"

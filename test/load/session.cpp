@@ -9,7 +9,8 @@ namespace {
 std::atomic<int> next_session_id = 1;
 }
 
-Session::Session(std::string conninfo, std::string name) : conninfo_(std::move(conninfo)), name_(std::move(name)) {
+Session::Session(std::string conninfo, std::string name)
+    : conninfo_(std::move(conninfo)), name_(std::move(name)) {
     connect();
     if (PQstatus(connection_) != CONNECTION_OK) throw SqlError{"", PQerrorMessage(connection_)};
 }
@@ -17,7 +18,8 @@ Session::Session(std::string conninfo, std::string name) : conninfo_(std::move(c
 void Session::connect() {
     if (connection_) PQfinish(connection_);
     connection_ = PQconnectdb((conninfo_ + " application_name='" + name_ + "'").c_str());
-    PQsetNoticeProcessor(connection_, [](void*, const char*) {}, nullptr);
+    PQsetNoticeProcessor(
+        connection_, [](void*, const char*) {}, nullptr);
     prepared_.clear();
     id_ = next_session_id.fetch_add(1);
 }
@@ -35,8 +37,8 @@ Rows Session::run(const std::string& sql, const Parameters& parameters) {
     if (parameters.empty()) return check(PQexec(connection_, sql.c_str()));
     std::vector<const char*> values;
     for (const std::string& value : parameters) values.push_back(value.c_str());
-    return check(PQexecParams(connection_, sql.c_str(), static_cast<int>(values.size()), nullptr, values.data(), nullptr,
-                              nullptr, 0));
+    return check(PQexecParams(connection_, sql.c_str(), static_cast<int>(values.size()), nullptr,
+                              values.data(), nullptr, nullptr, 0));
 }
 
 Rows Session::run_prepared(const std::string& name, const std::string& sql, const Parameters& parameters) {
@@ -46,8 +48,8 @@ Rows Session::run_prepared(const std::string& name, const std::string& sql, cons
     }
     std::vector<const char*> values;
     for (const std::string& value : parameters) values.push_back(value.c_str());
-    return check(PQexecPrepared(connection_, name.c_str(), static_cast<int>(values.size()), values.data(), nullptr,
-                                nullptr, 0));
+    return check(PQexecPrepared(connection_, name.c_str(), static_cast<int>(values.size()), values.data(),
+                                nullptr, nullptr, 0));
 }
 
 void Session::copy_in(const std::string& sql, const std::string& lines) {

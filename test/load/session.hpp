@@ -1,4 +1,5 @@
-// A connection, and the two ways a statement can fail: an error that ends the transaction, or a lost connection.
+// A connection, and the two ways a statement can fail: an error that ends the transaction, or a lost
+// connection.
 #pragma once
 
 #include <libpq-fe.h>
@@ -12,7 +13,7 @@
 namespace load {
 
 struct SqlError {
-    std::string state;   // SQLSTATE; empty: the connection was lost
+    std::string state;  // SQLSTATE; empty: the connection was lost
     std::string text;
 };
 
@@ -46,7 +47,8 @@ class Session {
     void send(const std::string& sql) { PQsendQuery(connection_, sql.c_str()); }
     bool busy();
     Rows receive();
-    // Whatever the session was doing, it is idle and connected afterwards; false if the server does not answer.
+    // Whatever the session was doing, it is idle and connected afterwards; false if the server does not
+    // answer.
     bool recover();
     int reconnects() const { return reconnects_; }
     int id() const { return id_; }
@@ -61,7 +63,7 @@ class Session {
     PGconn* connection_ = nullptr;
     std::vector<std::string> prepared_;
     int reconnects_ = 0;
-    int id_ = 0;   // another after a reconnect: what a session has seen binds only itself
+    int id_ = 0;  // another after a reconnect: what a session has seen binds only itself
 };
 
 std::string array_of(const std::vector<Id>& ids);

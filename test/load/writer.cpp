@@ -43,6 +43,9 @@ void Writer::begin() {
     states_.clear();
     may_roll_back_ = true;
     prepared_sent_ = 0;
+    // Without the memory tier what a session remembers of the durable one shows.
+    if (random_.percent(10))
+        session_.run(random_.percent(50) ? "SET prompt_cache.memory = off" : "RESET prompt_cache.memory");
     session_.run(random_.percent(15) ? "BEGIN ISOLATION LEVEL REPEATABLE READ" : "BEGIN");
 }
 
@@ -136,6 +139,17 @@ void Writer::settle_prepared() {
     }
 }
 
+// Before the own change, so that what is remembered of this moment could be taken for what comes after.
+void Writer::look_first(Id key) {
+    if (!random_.percent(30)) return;
+    if (random_.percent(50))
+        session_.run("INSERT INTO load.messages (user_id, body) VALUES ($1, 'looks')", {str(key)});
+    const Rows rows = session_.run_prepared("one", kOne, {str(key)});
+    if (rows.flag(0, 2))
+        violations_.add("not the oracle's answer",
+                        str(key) + " from " + rows.text(0, 1) + ": " + rows.text(0, 0).substr(0, 250));
+}
+
 // Inside: own uncommitted changes show at once. After: in the own session, and in another that was idle.
 void Writer::read_back(bool inside) {
     const State* mine = nullptr;
@@ -153,8 +167,9 @@ void Writer::read_back(bool inside) {
         read.user_version = rows.null(0, 0) ? kAbsent : version_in(prompt, 'u');
         read.tenant_version = version_in(prompt, 't', &read.tenant_key);
         read.application_version = version_in(prompt, 'a');
-        if (rows.flag(0, 2)) violations_.add(inside ? "own change: not the oracle's answer" : "not the oracle's answer",
-                                             str(mine->key) + " from " + rows.text(0, 1) + ": " + prompt.substr(0, 250));
+        if (rows.flag(0, 2))
+            violations_.add(inside ? "own change: not the oracle's answer" : "not the oracle's answer",
+                            str(mine->key) + " from " + rows.text(0, 1) + ": " + prompt.substr(0, 250));
         if (inside && read.user_version != (mine->present ? mine->version : kAbsent))
             violations_.add("own change not seen", str(mine->key) + ": " + prompt.substr(0, 250));
         if (!inside) history_.read({read});
@@ -172,8 +187,12 @@ void Writer::read_back(bool inside) {
     tally_.second_memory += look(other_);
 }
 
-Id Writer::a_user() { return random_.percent(40) ? 1 + random_.below(30) : 1 + random_.below(kUsers); }
-Id Writer::a_tenant() { return 1 + random_.below(kTenants); }
+Id Writer::a_user() {
+    return random_.percent(40) ? 1 + random_.below(30) : 1 + random_.below(kUsers);
+}
+Id Writer::a_tenant() {
+    return 1 + random_.below(kTenants);
+}
 
 Id Writer::present_user(Id base, Id* tenant) {
     const Rows rows = session_.run("SELECT id, tenant_id FROM load.users WHERE id IN ($1, $2)",
@@ -184,8 +203,8 @@ Id Writer::present_user(Id base, Id* tenant) {
 }
 
 Id Writer::present_tenant(Id base) {
-    const Rows rows =
-        session_.run("SELECT id FROM load.tenants WHERE id IN ($1, $2)", {str(base), str(base + kTenantOffset)});
+    const Rows rows = session_.run("SELECT id FROM load.tenants WHERE id IN ($1, $2)",
+                                   {str(base), str(base + kTenantOffset)});
     if (rows.count() != 1) throw NotNow();
     return rows.number(0, 0);
 }
@@ -197,6 +216,7 @@ bool Writer::changes_one(const std::string& sql, const Parameters& parameters) {
 }
 
 void Writer::write_user(Id key) {
+    look_first(key);
     if (!changes_one("UPDATE load.users SET system_prompt = $2 WHERE id = $1",
                      {str(key), user_text(options_, key, version_)}))
         throw NotNow();
@@ -204,14 +224,19 @@ void Writer::write_user(Id key) {
 }
 
 void Writer::write_tenant(Id key) {
-    if (!changes_one("UPDATE load.tenants SET system_prompt = $2 WHERE id = $1", {str(key), tenant_text(key, version_)}))
+    if (!changes_one("UPDATE load.tenants SET system_prompt = $2 WHERE id = $1",
+                     {str(key), tenant_text(key, version_)}))
         throw NotNow();
     note(Kind::kTenant, key);
 }
 
-void Writer::execute(const std::string& sql, const Parameters& parameters) { session_.run(sql, parameters); }
+void Writer::execute(const std::string& sql, const Parameters& parameters) {
+    session_.run(sql, parameters);
+}
 
-void Writer::sleep_ms(std::int64_t ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }
+void Writer::sleep_ms(std::int64_t ms) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(ms));
+}
 
 void Writer::run_until(const std::atomic<bool>& stop) {
     int total = 0;
@@ -231,13 +256,15 @@ void Writer::run_until(const std::atomic<bool>& stop) {
         } catch (const NotNow&) {
             session_.recover();
         } catch (const SqlError& error) {
-            // Serialization, deadlock, lock timeout, cancelled, the server goes or comes, an insert met a key, or
-            // there is a column, table or constraint that another writer's DDL has left.
-            static const char* const expected[] = {"40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03",
-                                                   "23503", "23505", "42701", "42P07", "42710", "25006", ""};
+            // Serialization, deadlock, lock timeout, cancelled, the server goes or comes, an insert met a
+            // key, or there is a column, table or constraint that another writer's DDL has left.
+            static const char* const expected[] = {"40001", "40P01", "55P03", "57014", "57P01",
+                                                   "57P02", "57P03", "23503", "23505", "42701",
+                                                   "42P07", "42710", "25006", ""};
             if (std::find_if(std::begin(expected), std::end(expected),
                              [&](const char* state) { return error.state == state; }) == std::end(expected))
-                violations_.add("error " + error.state + " of a writer", std::string(chosen->name) + ": " + error.text);
+                violations_.add("error " + error.state + " of a writer",
+                                std::string(chosen->name) + ": " + error.text);
             tally_.rollbacks++;
             if (!session_.recover() || !other_.recover()) return;
             settle_prepared();

@@ -1,6 +1,6 @@
-// Writer threads: one transaction of a random kind at a time, each with its keys locked, so that the versions of a
-// key are in the order of their commits. What is locked by somebody else is left alone: nothing waits, nothing
-// deadlocks over keys.
+// Writer threads: one transaction of a random kind at a time, each with its keys locked, so that the versions
+// of a key are in the order of their commits. What is locked by somebody else is left alone: nothing waits,
+// nothing deadlocks over keys.
 #pragma once
 
 #include <functional>
@@ -27,24 +27,25 @@ class Writer {
 
   private:
     static const std::vector<WriteKind>& kinds();
-    struct NotNow {};   // a key is taken, or the row is not there: another transaction will do
+    struct NotNow {};  // a key is taken, or the row is not there: another transaction will do
 
     // The frame of a transaction.
     void begin();
-    void lock_all();                                    // nobody else writes; for what touches every row
+    void lock_all();  // nobody else writes; for what touches every row
     void lock(const std::vector<Id>& users, const std::vector<Id>& tenants, bool application = false);
-    void finish();                                      // commits, or now and then rolls back
+    void finish();  // commits, or now and then rolls back
     void commit();
     void rollback();
     void prepare_and_end();
     void end_prepared();
     void settle_prepared();
     void read_back(bool inside);
+    void look_first(Id key);
 
     // Pieces.
-    Id a_user();                                        // a base key
+    Id a_user();  // a base key
     Id a_tenant();
-    Id present_user(Id base, Id* tenant = nullptr);     // the key under which it is there now
+    Id present_user(Id base, Id* tenant = nullptr);  // the key under which it is there now
     Id present_tenant(Id base);
     void write_user(Id key);
     void write_tenant(Id key);
@@ -91,12 +92,12 @@ class Writer {
     Violations& violations_;
     Random random_;
     Session session_;
-    Session other_;             // idle but for reading what was just written
+    Session other_;  // idle but for reading what was just written
     int number_;
-    Id version_ = 0;            // of the transaction under way
+    Id version_ = 0;  // of the transaction under way
     bool may_roll_back_ = true;
     std::vector<State> states_;
-    std::string prepared_name_;   // a transaction that waits for its COMMIT PREPARED; empty: none
+    std::string prepared_name_;  // a transaction that waits for its COMMIT PREPARED; empty: none
     Nanos prepared_sent_ = 0;
 };
 

@@ -29,7 +29,7 @@ const std::vector<WriteKind>& Writer::kinds() {
         {"ddl", 1, &Writer::ddl},
         {"long_writer", 3, &Writer::long_writer},
         {"triggers_off", 1, &Writer::triggers_off},
-        {"cache_calls", 5, &Writer::cache_calls},
+        {"cache_calls", 12, &Writer::cache_calls},
         {"cancel", 5, &Writer::cancel},
         {"in_one_statement", 20, &Writer::in_one_statement},
         {"partition_ddl", 1, &Writer::partition_ddl},
@@ -97,7 +97,8 @@ void Writer::savepoint() {
     lock({one, two}, {});
     const Id first = present_user(one), second = present_user(two);
     execute("SAVEPOINT a");
-    if (!changes_one("UPDATE load.users SET system_prompt = 'rolled back' WHERE id = $1", {str(second)})) throw NotNow();
+    if (!changes_one("UPDATE load.users SET system_prompt = 'rolled back' WHERE id = $1", {str(second)}))
+        throw NotNow();
     if (random_.percent(30)) {
         // What was undone must not be seen again, and nothing of it may be in the cache.
         const Rows before = session_.run("SELECT prompt FROM prompt_cache.get_or_build($1)", {str(second)});
@@ -156,7 +157,8 @@ void Writer::merge() {
     const Id key = present_user(base);
     execute(
         "MERGE INTO load.users u USING (VALUES ($1::bigint, $2)) AS v (id, text) ON u.id = v.id "
-        "WHEN MATCHED THEN UPDATE SET system_prompt = v.text WHEN NOT MATCHED THEN INSERT VALUES (v.id, 1, v.text)",
+        "WHEN MATCHED THEN UPDATE SET system_prompt = v.text WHEN NOT MATCHED THEN INSERT VALUES (v.id, 1, "
+        "v.text)",
         {str(key), user_text(options_, key, version_)});
     note(Kind::kUser, key);
     finish();

@@ -73,7 +73,8 @@ void Writer::cascade_delete() {
     if (there) {
         execute("DELETE FROM load.tenants WHERE id = $1", {str(tenant)});
     } else {
-        execute("INSERT INTO load.tenants (id, system_prompt) VALUES ($1, $2)", {str(tenant), tenant_text(tenant, version_)});
+        execute("INSERT INTO load.tenants (id, system_prompt) VALUES ($1, $2)",
+                {str(tenant), tenant_text(tenant, version_)});
         for (const Id key : {one, two})
             execute("INSERT INTO load.users (id, tenant_id, system_prompt) VALUES ($1, $2, $3)",
                     {str(key), str(tenant), user_text(options_, key, version_)});
@@ -103,8 +104,9 @@ void Writer::replica() {
 }
 
 void Writer::vacuum() {
-    static const char* const commands[] = {"VACUUM load.users, load.tenants", "ANALYZE load.users", "VACUUM ANALYZE load.users",
-                                           "VACUUM (FREEZE) load.tenants", "VACUUM prompt_cache.tag_nonce"};
+    static const char* const commands[] = {"VACUUM load.users, load.tenants", "ANALYZE load.users",
+                                           "VACUUM ANALYZE load.users", "VACUUM (FREEZE) load.tenants",
+                                           "VACUUM prompt_cache.tag_nonce"};
     execute(commands[random_.below(5)]);
 }
 
@@ -114,16 +116,25 @@ void Writer::ddl() {
     execute("SET LOCAL lock_timeout = '100ms'");
     lock({base}, {});
     switch (random_.below(4)) {
-        case 0: execute("ALTER TABLE load.users ADD COLUMN extra integer DEFAULT 7"); break;
-        case 1: execute("CREATE INDEX load_extra ON load.users (last_login)"); break;
-        case 2: execute("ALTER TABLE load.tenants ALTER note SET STATISTICS " + str(random_.below(100))); break;
-        default: execute("ALTER TABLE load.tenants ADD CHECK (id > 0)"); break;
+        case 0:
+            execute("ALTER TABLE load.users ADD COLUMN extra integer DEFAULT 7");
+            break;
+        case 1:
+            execute("CREATE INDEX load_extra ON load.users (last_login)");
+            break;
+        case 2:
+            execute("ALTER TABLE load.tenants ALTER note SET STATISTICS " + str(random_.below(100)));
+            break;
+        default:
+            execute("ALTER TABLE load.tenants ADD CHECK (id > 0)");
+            break;
     }
     write_user(present_user(base));
     finish();
     session_.run("SET lock_timeout = '1s'");
-    execute("ALTER TABLE load.users DROP COLUMN IF EXISTS extra; DROP INDEX IF EXISTS load.load_extra;"
-            "ALTER TABLE load.tenants DROP CONSTRAINT IF EXISTS tenants_id_check");
+    execute(
+        "ALTER TABLE load.users DROP COLUMN IF EXISTS extra; DROP INDEX IF EXISTS load.load_extra;"
+        "ALTER TABLE load.tenants DROP CONSTRAINT IF EXISTS tenants_id_check");
     session_.run("RESET lock_timeout");
 }
 
@@ -165,16 +176,25 @@ void Writer::triggers_off() {
 
 void Writer::cache_calls() {
     switch (random_.below(8)) {
-        case 0: execute("SELECT prompt_cache.clear()"); break;
-        case 1: execute("SELECT prompt_cache.invalidate_user($1)", {str(a_user())}); break;
-        case 2: execute("SELECT prompt_cache.invalidate_tenant($1)", {str(a_tenant())}); break;
-        default: execute("SELECT prompt_cache.flush()"); break;
+        case 0:
+            execute("SELECT prompt_cache.clear()");
+            break;
+        case 1:
+            execute("SELECT prompt_cache.invalidate_user($1)", {str(a_user())});
+            break;
+        case 2:
+            execute("SELECT prompt_cache.invalidate_tenant($1)", {str(a_tenant())});
+            break;
+        default:
+            execute("SELECT prompt_cache.flush()");
+            break;
     }
 }
 
 void Writer::cancel() {
     execute(std::string("SELECT pg_") + (random_.percent(80) ? "cancel" : "terminate") +
-            "_backend(pid) FROM pg_stat_activity WHERE application_name = 'load reader' ORDER BY random() LIMIT 1");
+            "_backend(pid) FROM pg_stat_activity WHERE application_name = 'load reader' ORDER BY random() "
+            "LIMIT 1");
 }
 
 // Lookups from inside of the statement that writes, when its own triggers have not all fired.
@@ -185,7 +205,8 @@ void Writer::in_one_statement() {
     const Id key = present_user(base);
     const Rows rows = session_.run(
         "WITH w AS (UPDATE load.users SET system_prompt = $2 WHERE id = $1 RETURNING id) "
-        "SELECT (SELECT prompt FROM prompt_cache.get_or_build($1)) IS NOT DISTINCT FROM prompt_cache.build($1), "
+        "SELECT (SELECT prompt FROM prompt_cache.get_or_build($1)) IS NOT DISTINCT FROM "
+        "prompt_cache.build($1), "
         "(SELECT count(*) FROM w)",
         {str(key), user_text(options_, key, version_)});
     if (!rows.flag(0, 0)) violations_.add("own statement in flight: not the oracle's answer", str(key));
