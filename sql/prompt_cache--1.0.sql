@@ -6,7 +6,8 @@ DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_namespace n
                 WHERE n.nspname OPERATOR(pg_catalog.=) 'prompt_cache'
-                  AND (n.nspowner OPERATOR(pg_catalog.<>) current_user::pg_catalog.regrole::pg_catalog.oid
+                  AND ((NOT pg_catalog.pg_has_role(current_user, n.nspowner, 'USAGE')
+                        AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) n.nspowner AND r.rolsuper))
                        OR EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace OPERATOR(pg_catalog.=) n.oid)
                        OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace OPERATOR(pg_catalog.=) n.oid)
                        OR EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.typnamespace OPERATOR(pg_catalog.=) n.oid)
@@ -98,6 +99,15 @@ CREATE TRIGGER prompt_cache_attachment_truncated AFTER TRUNCATE ON prompt_cache.
 ALTER TABLE prompt_cache.attachment ENABLE ALWAYS TRIGGER prompt_cache_attachment_changed;
 ALTER TABLE prompt_cache.attachment ENABLE ALWAYS TRIGGER prompt_cache_attachment_truncated;
 
+-- Where the library is not preloaded, DDL on a source would leave no trace for the durable tier: this loads the library.
+CREATE FUNCTION prompt_cache._ddl_seen() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'pc_ddl_seen';
+COMMENT ON FUNCTION prompt_cache._ddl_seen() IS 'Event trigger: loads the library in every session that runs DDL.';
+
+CREATE EVENT TRIGGER prompt_cache_ddl ON ddl_command_end EXECUTE FUNCTION prompt_cache._ddl_seen();
+ALTER EVENT TRIGGER prompt_cache_ddl ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER prompt_cache_ddl IS 'Loads the library of prompt_cache in every session that runs DDL.';
+
 ----------------------------------------------------------------------------------------------------------------------
 -- The wiring as a lookup needs it. Reads tables and catalogs only, so that it sees one snapshot throughout. In plpgsql,
 -- which keeps its plans: where nothing is cached this runs for every prompt.
@@ -188,7 +198,7 @@ COMMENT ON FUNCTION prompt_cache._usable_prompt(oid, text) IS 'Can a column hold
 -- Can a column point to keys of this type?
 CREATE FUNCTION prompt_cache._usable_pointer(relation oid, name text, key_type text) RETURNS boolean
     LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
-    SELECT coalesce((SELECT key_type = k.type OR 'text' IN (key_type, k.type)
+    SELECT coalesce((SELECT k.type IS NOT NULL AND (key_type = k.type OR 'text' IN (key_type, k.type))
                        FROM pg_attribute a CROSS JOIN LATERAL (SELECT prompt_cache._key_type(a.atttypid)) AS k(type)
                       WHERE a.attrelid = relation AND a.attname = name AND a.attnum > 0 AND NOT a.attisdropped), false)
 $$;
@@ -472,7 +482,6 @@ CREATE FUNCTION prompt_cache._create_triggers(source regclass, role text, argume
 DECLARE
     changed   text := format('prompt_cache_%s_changed', role);
     truncated text := format('prompt_cache_%s_truncated', role);
-    owner     text;
     list      text := (SELECT string_agg(quote_literal(a), ', ' ORDER BY n) FROM unnest(role || arguments) WITH ORDINALITY AS x(a, n));
 BEGIN
     EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION prompt_cache._source_changed(%s)',
@@ -482,10 +491,6 @@ BEGIN
     EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I, ENABLE ALWAYS TRIGGER %I', source, changed, truncated);
     EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION prompt_cache', changed, source);
     EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION prompt_cache', truncated, source);
-    -- Who creates a partition clones the trigger, and needs to be allowed to.
-    SELECT relowner::regrole::text INTO owner FROM pg_class WHERE oid = source;
-    EXECUTE format('GRANT USAGE ON SCHEMA prompt_cache TO %s', owner);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION prompt_cache._source_changed() TO %s', owner);
 END
 $$;
 COMMENT ON FUNCTION prompt_cache._create_triggers(regclass, text, text[]) IS 'Puts our triggers on a table.';
@@ -615,6 +620,31 @@ END
 $$;
 COMMENT ON FUNCTION prompt_cache.flush() IS 'On return the durable tier holds what memory held; returns the number of rows written. Also purges rows of users that are gone and repairs triggers that a restore has changed.';
 
+CREATE FUNCTION prompt_cache.warm(user_keys text[] DEFAULT NULL, max_users integer DEFAULT 100) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    key  text;
+    warm bigint := 0;
+BEGIN
+    IF max_users IS NULL OR max_users < 0 THEN
+        RAISE EXCEPTION 'max_users must not be negative' USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'It is the largest number of users to bring into memory.';
+    END IF;
+    IF user_keys IS NULL THEN
+        user_keys := ARRAY(SELECT c.user_key FROM prompt_cache.user_prompt_cache c
+                            WHERE c.replaced_at IS NULL ORDER BY c.id DESC LIMIT max_users);
+    END IF;
+    FOR key IN SELECT DISTINCT k.key FROM unnest(user_keys) WITH ORDINALITY AS k(key, n)
+                WHERE k.key IS NOT NULL AND k.n <= max_users LOOP
+        PERFORM prompt_cache.prompt_key(key);
+        warm := warm + (SELECT (g.source = 'memory' AND g.prompt IS NOT NULL)::integer
+                          FROM prompt_cache.get_or_build_key(key) g);
+    END LOOP;
+    RETURN warm;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache.warm(text[], integer) IS 'Brings users into memory: those named, or the most recently saved of the durable tier; at most max_users. Returns how many of them are in memory now.';
+
 ----------------------------------------------------------------------------------------------------------------------
 -- Rights
 
@@ -704,6 +734,23 @@ CREATE VIEW prompt_cache.attachments AS
       FROM prompt_cache.attachment a CROSS JOIN prompt_cache._attachment() w;
 COMMENT ON VIEW prompt_cache.attachments IS 'How the chat schema is wired. sound: every trigger stands and every column is there; otherwise nothing is cached.';
 
+CREATE FUNCTION prompt_cache.verify(sample integer DEFAULT 1000, OUT namespace text, OUT key text, OUT tier text)
+RETURNS SETOF record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_verify';
+COMMENT ON FUNCTION prompt_cache.verify(integer) IS 'Rebuilds about `sample` entries of every tier under one snapshot and returns those that differ: always none.';
+
+CREATE FUNCTION prompt_cache._stats_reset() RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_stats_reset';
+COMMENT ON FUNCTION prompt_cache._stats_reset() IS 'Sets the counters to zero.';
+
+CREATE FUNCTION prompt_cache.stats_reset(namespace text DEFAULT NULL) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM prompt_cache._check_namespace(namespace);
+    RETURN prompt_cache._stats_reset();
+END
+$$;
+COMMENT ON FUNCTION prompt_cache.stats_reset(text) IS 'Sets the counters of a namespace, or of all, to zero; false where the library is not preloaded.';
+
 CREATE FUNCTION prompt_cache._memory_status() RETURNS jsonb
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_memory_status';
 COMMENT ON FUNCTION prompt_cache._memory_status() IS 'The memory tier''s accounts; NULL if the library is not preloaded.';
@@ -759,6 +806,9 @@ COMMENT ON FUNCTION prompt_cache.health() IS 'The state of the cache as jsonb: s
 
 REVOKE ALL ON ALL TABLES IN SCHEMA prompt_cache FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA prompt_cache FROM PUBLIC;
+
+-- Who creates a partition of a source clones its trigger and must be allowed to. Nobody can call it otherwise.
+GRANT EXECUTE ON FUNCTION prompt_cache._source_changed() TO PUBLIC;
 
 GRANT USAGE ON SCHEMA prompt_cache TO pg_monitor;
 GRANT SELECT ON prompt_cache.stats, prompt_cache.entries, prompt_cache.attachments TO pg_monitor;

@@ -111,12 +111,26 @@ PC_FUNCTION(pc_entries) {
 PC_FUNCTION(pc_memory_status) {
     if (!shared) PG_RETURN_NULL();
     const memory::Usage usage = memory::usage();
-    char* json =
-        psprintf("{\"state\": \"on\", \"bytes\": %llu, \"entries\": %llu, \"size\": %llu, \"fixed\": %llu}",
-                 static_cast<unsigned long long>(usage.bytes), static_cast<unsigned long long>(usage.entries),
-                 static_cast<unsigned long long>(usage.total_bytes),
-                 static_cast<unsigned long long>(usage.fixed_bytes));
+    char* json = psprintf(
+        "{\"state\": \"on\", \"bytes\": %llu, \"entries\": %llu, \"size\": %llu, \"fixed\": %llu, "
+        "\"hits_behind\": %llu}",
+        static_cast<unsigned long long>(usage.bytes), static_cast<unsigned long long>(usage.entries),
+        static_cast<unsigned long long>(usage.total_bytes),
+        static_cast<unsigned long long>(usage.fixed_bytes),
+        static_cast<unsigned long long>(
+            shared.control->statistics.sum(core::kPromptNamespace, Counter::kHitsBehind)));
     return DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
+}
+
+PC_FUNCTION(pc_stats_reset) {
+    if (!shared) PG_RETURN_BOOL(false);
+    shared.control->statistics.reset(core::kPromptNamespace, GetCurrentTimestamp());
+    PG_RETURN_BOOL(true);
+}
+
+PC_FUNCTION(pc_ddl_seen) {
+    // Being called has loaded the library, whose PRE_COMMIT callback does the rest.
+    PG_RETURN_NULL();
 }
 
 #ifdef PROMPT_CACHE_TEST

@@ -103,7 +103,9 @@ PC_FUNCTION(pc_flush) {
     PG_RETURN_INT64(save_all());
 }
 
-PC_FUNCTION(pc_purge) { PG_RETURN_INT64(purge_gone()); }
+PC_FUNCTION(pc_purge) {
+    PG_RETURN_INT64(purge_gone());
+}
 
 PC_FUNCTION(pc_caller) {
     PG_RETURN_OID(GetOuterUserId());

@@ -103,7 +103,7 @@ Tag star() noexcept {
 
 bool still_holds(const Judge& judge, const Attachment& local) {
     if (!local.dependency || by_local != judge.by) return false;
-    return judge.by == Judge::By::kMarks ? star_slot().hit(local.dependency->gen(), judge.view)
+    return judge.by == Judge::By::kMarks ? marks_agree(judge, *local.dependency)
                                          : stamp_under(star(), judge.snapshot) == local.dependency->stamp();
 }
 

@@ -2,6 +2,23 @@
 
 namespace prompt_cache {
 
+namespace {
+bool hit_behind_local = false;
+}
+
+bool decide_by_marks(const Judge& judge, const Dependency& dependency) noexcept {
+    const core::SlotHistory history = shared.slots[dependency.slot()].read();
+    if (!history.hit(dependency.gen(), judge.view)) return false;
+    hit_behind_local |= history.gen != dependency.gen();
+    return true;
+}
+
+bool take_hit_behind() noexcept {
+    const bool behind = hit_behind_local;
+    hit_behind_local = false;
+    return behind;
+}
+
 std::optional<Dependency> depend_on(const Judge& judge, Tag tag) {
     if (judge.by == Judge::By::kStamps) return Dependency(stamp_under(tag, judge.snapshot));
     if (judge.by != Judge::By::kMarks) return std::nullopt;

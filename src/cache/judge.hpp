@@ -22,23 +22,39 @@ struct Judge {
 
     Snapshot snapshot = nullptr;
     core::SnapshotView view;
+    core::Xid since = 0;  // primary_since() when the judge was made
     By by = By::kNothing;
 };
 
-// Does the entry's dependency `i`, which is on `tag`, hold for the judge's snapshot? `tag()` is only called
-// where stamps decide.
+// The verdict of core/slot.hpp, the common case in line. The rest also notes whether the entry was hit
+// although its tag was marked since, by a writer that the snapshot does not see.
+bool decide_by_marks(const Judge& judge, const Dependency& dependency) noexcept;
+inline bool marks_agree(const Judge& judge, const Dependency& dependency) noexcept {
+    return shared.slots[dependency.slot()].quiet_hit(dependency.gen(), judge.view) ||
+           decide_by_marks(judge, dependency);
+}
+
+// Was there such a hit since the last call?
+bool take_hit_behind() noexcept;
+
+// Does a dependency on a tag hold for the judge's snapshot? `tag()` is only called where stamps decide.
 template <typename TagOf>
-bool agrees(const Judge& judge, const FoundEntry& entry, unsigned i, TagOf tag) {
-    const Dependency& dependency = entry.dependencies[i];
+bool agrees(const Judge& judge, const Dependency& dependency, bool by_stamp, TagOf tag) {
     switch (judge.by) {
         case Judge::By::kMarks:
-            return !entry.has(kByStamp) && shared.slots[dependency.slot()].hit(dependency.gen(), judge.view);
+            return !by_stamp && marks_agree(judge, dependency);
         case Judge::By::kStamps:
-            return entry.has(kByStamp) && stamp_under(tag(), judge.snapshot) == dependency.stamp();
+            return by_stamp && stamp_under(tag(), judge.snapshot) == dependency.stamp();
         case Judge::By::kNothing:
             break;
     }
     return false;
+}
+
+// The same for the entry's dependency `i`.
+template <typename TagOf>
+bool agrees(const Judge& judge, const FoundEntry& entry, unsigned i, TagOf tag) {
+    return agrees(judge, entry.dependencies[i], entry.has(kByStamp), tag);
 }
 
 // What a value built under the judge's snapshot has to carry for `tag`; nothing if it cannot be vouched for.

@@ -1,5 +1,6 @@
 #include "cache/layer.hpp"
 
+#include "cache/flight.hpp"
 #include "cache/writer.hpp"
 #include "core/composition.hpp"
 #include "pg/pause.hpp"
@@ -33,7 +34,12 @@ void count(core::Counter counter, std::uint64_t n = 1) noexcept {
     shared.control->statistics.add(backend_number(), core::kPromptNamespace, counter, n);
 }
 
-// A copy in the current memory context; nothing if the entry is not valid or changed under the copy.
+}  // namespace
+
+core::LayerIndex layer_of(EntryKind kind) noexcept {
+    return static_cast<core::LayerIndex>(std::find(std::begin(kKindOf), std::end(kKindOf), kind) - kKindOf);
+}
+
 std::optional<LayerLocal> layer_from_memory(const LookupContext& context, core::LayerIndex layer,
                                             std::string_view key) {
     FoundEntry found;
@@ -51,13 +57,7 @@ std::optional<LayerLocal> layer_from_memory(const LookupContext& context, core::
     return copy;
 }
 
-// The user's newest row, read at most once a lookup and only when a layer is missing in memory; and which of
-// its stamps are the ones this snapshot sees.
-struct RowLocal {
-    bool read = false;
-    std::optional<DurableRow> row;
-    bool current = false;  // the stamp of `*`
-};
+namespace {
 
 bool stamp_is_current(const Stamp& seen, const Stamp& carried) {
     return seen == carried || !applies(Rule::kDurableStamps);
@@ -69,6 +69,8 @@ Stamp stamp_seen(const LookupContext& context, core::LayerIndex layer, std::stri
     return layer == core::kUserLayer ? stamp_under(tag, context.judge.snapshot)
                                      : shared_stamp(context.judge, tag);
 }
+
+}  // namespace
 
 std::optional<LayerLocal> layer_from_row(const LookupContext& context, RowLocal& local,
                                          core::LayerIndex layer, std::string_view key,
@@ -90,6 +92,8 @@ std::optional<LayerLocal> layer_from_row(const LookupContext& context, RowLocal&
     return found;
 }
 
+namespace {
+
 // Stores what was built under the judge's snapshot, if every tag of it can be vouched for.
 void store_layer(const LookupContext& context, core::LayerIndex layer, std::string_view key,
                  const LayerLocal& value) {
@@ -110,13 +114,9 @@ void store_layer(const LookupContext& context, core::LayerIndex layer, std::stri
     if (result == StoreResult::kNoRoom || result == StoreResult::kTooLarge) count(core::Counter::kErrors);
 }
 
-LayerLocal obtain_layer(LookupContext& context, RowLocal& row, LayersLocal& layers, core::LayerIndex layer,
-                        std::string_view key, std::string_view user_key) {
-    const bool dirty = is_dirty(tag_of(kKindOf[layer], key));
-    layers.bypassed |= dirty;
-    if (!dirty && context.use_memory)
-        if (const auto copy = layer_from_memory(context, layer, key)) return *copy;
-
+// From the table, else by a build; stored where it may be.
+LayerLocal produce_layer(LookupContext& context, RowLocal& row, LayersLocal& layers, core::LayerIndex layer,
+                         std::string_view key, std::string_view user_key, bool dirty) {
     std::optional<LayerLocal> value;
     if (!dirty) value = layer_from_row(context, row, layer, key, user_key);
     Source source = Source::kDatabase;
@@ -135,6 +135,28 @@ LayerLocal obtain_layer(LookupContext& context, RowLocal& row, LayersLocal& laye
     layers.source = std::max(layers.source, source);
     if (!dirty && context.use_memory) store_layer(context, layer, key, *value);
     return *value;
+}
+
+LayerLocal obtain_layer(LookupContext& context, RowLocal& row, LayersLocal& layers, core::LayerIndex layer,
+                        std::string_view key, std::string_view user_key) {
+    const Tag tag = tag_of(kKindOf[layer], key);
+    const bool dirty = is_dirty(tag);
+    layers.bypassed |= dirty;
+    if (dirty || !context.use_memory) return produce_layer(context, row, layers, layer, key, user_key, dirty);
+
+    if (const auto copy = layer_from_memory(context, layer, key)) return *copy;
+    const Boarding boarding = board(context.judge, EntryKey(kKindOf[layer], key), tag);
+    if (boarding == Boarding::kLanded)
+        if (const auto copy = layer_from_memory(context, layer, key)) return *copy;
+    if (boarding != Boarding::kLead) return produce_layer(context, row, layers, layer, key, user_key, dirty);
+
+    LayerLocal value;
+    PG_TRY();
+    { value = produce_layer(context, row, layers, layer, key, user_key, dirty); }
+    PG_FINALLY();
+    { land(); }
+    PG_END_TRY();
+    return value;
 }
 
 }  // namespace

@@ -15,4 +15,23 @@ bool find_valid(const LookupContext& context, EntryKind kind, std::string_view k
 enum class Verdict { kHit, kNotThere, kExpired, kDirty, kChanged };
 Verdict judge_entry(const LookupContext& context, EntryKind kind, std::string_view key, FoundEntry& found);
 
+// The layer that entries of this kind hold.
+core::LayerIndex layer_of(EntryKind kind) noexcept;
+
+// A copy in the current memory context; nothing if the entry is not valid or changed under the copy.
+std::optional<LayerLocal> layer_from_memory(const LookupContext& context, core::LayerIndex layer,
+                                            std::string_view key);
+
+// The user's newest row, read at most once a lookup and only when a layer is missing in memory.
+struct RowLocal {
+    bool read = false;
+    std::optional<DurableRow> row;
+    bool current = false;  // its stamp of `*` is the one the snapshot sees
+};
+
+// The layer out of the user's newest row, if its stamps are what the snapshot sees.
+std::optional<LayerLocal> layer_from_row(const LookupContext& context, RowLocal& local,
+                                         core::LayerIndex layer, std::string_view key,
+                                         std::string_view user_key);
+
 }  // namespace prompt_cache

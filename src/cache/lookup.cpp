@@ -6,6 +6,7 @@
 #include "cache/memory.hpp"
 #include "cache/writer.hpp"
 #include "core/composition.hpp"
+#include "pg/pause.hpp"
 #include "pg/settings.hpp"
 
 namespace prompt_cache {
@@ -43,6 +44,7 @@ text* hit(const LookupContext& context, std::string_view user_key, bool& absent)
             if (used[layer]) lengths[layer] = found[layer].header.value_length;
     }
 
+    PC_PAUSE("lookup|copy");
     const core::Composition composition(lengths);
     if (VARHDRSZ + composition.size() > MaxAllocSize) return nullptr;  // for the slow way to complain about
     text* prompt = static_cast<text*>(palloc_extended(VARHDRSZ + composition.size(), MCXT_ALLOC_NO_OOM));
@@ -78,6 +80,8 @@ void count_call(const LookupContext& context, Source source, bool bypassed) noex
     else if (source == Source::kRedis)
         counter = Counter::kHitsRedis;
     shared.control->statistics.add(backend_number(), core::kPromptNamespace, counter);
+    if (take_hit_behind() && counter == Counter::kHitsMemory)
+        shared.control->statistics.add(backend_number(), core::kPromptNamespace, Counter::kHitsBehind);
 }
 
 void log_lookup(std::string_view key, Source source, std::int64_t began) {
@@ -165,20 +169,25 @@ PromptAnswer get_or_build(const KeyInput& input) {
     return answer;
 }
 
+LayersLocal build_layers(const LookupContext& context, std::string_view user_key) {
+    LayersLocal layers;
+    const auto build = [&](core::LayerIndex layer, std::string_view key) {
+        layers.layer[layer] = build_layer(*context.attachment, layer, key);
+    };
+    build(core::kUserLayer, user_key);
+    const LayerLocal& user = layers.layer[core::kUserLayer];
+    if (!user.found) return layers;
+    if (user.pointer) build(core::kTenantLayer, *user.pointer);
+    build(core::kApplicationLayer, {});
+    return layers;
+}
+
 text* build_prompt(const KeyInput& input) {
     LookupContext context = open_lookup();
     KeyBuffer buffer;
     const std::string_view key = canonical_key(context.attachment->user_key(), input, buffer);
-    LayersLocal layers;
-    LayerLocal& user = layers.layer[core::kUserLayer];
-    user = build_layer(*context.attachment, core::kUserLayer, key);
-    if (user.found) {
-        if (user.pointer)
-            layers.layer[core::kTenantLayer] =
-                build_layer(*context.attachment, core::kTenantLayer, *user.pointer);
-        layers.layer[core::kApplicationLayer] = build_layer(*context.attachment, core::kApplicationLayer, {});
-    }
-    text* prompt = user.found ? compose(layers) : nullptr;
+    const LayersLocal layers = build_layers(context, key);
+    text* prompt = layers.layer[core::kUserLayer].found ? compose(layers) : nullptr;
     close_lookup(context);
     return prompt;
 }

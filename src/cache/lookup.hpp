@@ -57,6 +57,7 @@ struct LayersLocal {
 };
 
 LayersLocal collect_layers(LookupContext& context, std::string_view user_key);
+LayersLocal build_layers(const LookupContext& context, std::string_view user_key);  // no tier is touched
 text* compose(const LayersLocal& layers);
 
 }  // namespace prompt_cache

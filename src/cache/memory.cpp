@@ -105,7 +105,7 @@ bool still_there(const FoundEntry& found) noexcept {
 }
 
 void count_use(const FoundEntry& found) noexcept {
-    (void)found; /*INTERIM*/
+    core::Eviction::touch(shared.control->prompts, shared.uses[found.unit]);
 }
 
 namespace {
@@ -231,7 +231,6 @@ StoreResult store(const EntryKey& key, const NewEntry& entry) noexcept {
         LWLockRelease(shared.space);
         return StoreResult::kNewerThere;
     }
-    shared.uses[unit].store(0, std::memory_order_relaxed);
     const std::uint32_t size = arena.footprint(unit).units;
     if (old != 0) {
         unlink_from_bucket(old);

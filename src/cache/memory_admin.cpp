@@ -68,7 +68,7 @@ bool next_entry(ListCursor& cursor, ListedEntry& listed) noexcept {
             arena.read(unit, sizeof(EntryShared) + entry.tag_count * sizeof(Dependency), listed.key,
                        entry.key_length);
             listed.bytes = arena.footprint(unit).units * core::Arena::kUnitBytes;
-            listed.frequency = shared.uses[unit].load(std::memory_order_relaxed);
+            listed.frequency = core::Eviction::hits(shared.uses[unit]);
             cursor.skip = position;
             got = true;
         }

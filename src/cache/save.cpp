@@ -59,11 +59,11 @@ std::int64_t save_all() {
 std::int64_t purge_gone() {
     LookupContext context = open_lookup();
     std::int64_t purged = 0;
-    for (std::string_view key = next_saved_key({}); !key.empty(); key = next_saved_key(key)) {
+    for (auto key = next_saved_key({}); key; key = next_saved_key(key)) {
         CHECK_FOR_INTERRUPTS();
-        if (!fits(context.attachment->user_key(), key) ||
-            !build_layer(*context.attachment, core::kUserLayer, key).found)
-            purged += delete_rows(key);
+        if (!fits(context.attachment->user_key(), *key) ||
+            !build_layer(*context.attachment, core::kUserLayer, *key).found)
+            purged += delete_rows(*key);
     }
     close_lookup(context);
     return purged;

@@ -1,5 +1,6 @@
 #include "cache/shared.hpp"
 
+#include "cache/flight.hpp"
 #include "pg/settings.hpp"
 
 namespace prompt_cache {
@@ -47,6 +48,9 @@ void lay_out(ControlShared& control) {
     control.ghosts_offset = at;
     at = round_to_line(at + ghosts * sizeof(core::EvictionGhostShared));
 
+    control.flights_offset = at;
+    at = round_to_line(at + kFlights * sizeof(FlightShared));
+
     // A unit of the arena needs its own bytes and one byte that counts its use.
     const std::uint64_t units =
         std::min<std::uint64_t>((total - at - 64) / (core::Arena::kUnitBytes + 1), core::Arena::kMaxUnits);
@@ -73,13 +77,15 @@ void find_addresses(ControlShared* control) {
     shared.slot_mask = control->slot_mask;
     shared.bucket_mask = control->bucket_mask;
     shared.units = control->units;
+    shared.flights = reinterpret_cast<FlightShared*>(base + control->flights_offset);
     shared.space = &GetNamedLWLockTranche("prompt_cache")[0].lock;
+    shared.flights_lock = &GetNamedLWLockTranche("prompt_cache")[1].lock;
 }
 
 void request_hook() {
     if (previous_request_hook) previous_request_hook();
     RequestAddinShmemSpace(block_size());
-    RequestNamedLWLockTranche("prompt_cache", 1);
+    RequestNamedLWLockTranche("prompt_cache", 2);
 }
 
 void startup_hook() {
@@ -99,6 +105,7 @@ void startup_hook() {
     if (!found) {
         core::Arena(&control->arena, shared.arena_base, shared.units).init();
         core::Eviction::init(control->prompts, core::kPromptNamespace);
+        for (unsigned i = 0; i < kFlights; i++) ConditionVariableInit(&shared.flights[i].landed);
         const TimestampTz now = GetCurrentTimestamp();
         for (unsigned ns = 0; ns < core::kMaxNamespaces; ns++) control->statistics.reset(ns, now);
         control->magic = kMagic;

@@ -1,6 +1,6 @@
 // The one block of main shared memory, and where things lie in it.
 //
-//   ControlShared | slots | buckets | ghosts | uses | arena
+//   ControlShared | slots | buckets | ghosts | flights | uses | arena
 //
 // Its size is the setting memory_size: book-keeping, slots and values together. It is reserved when the
 // postmaster preloads the library and laid out by the shmem_startup_hook, which runs again after a crash:
@@ -23,6 +23,8 @@
 
 namespace prompt_cache {
 
+struct FlightShared;  // cache/flight.hpp
+
 struct BucketShared {
     std::atomic<std::uint32_t>
         seq;  // odd: changing. Written under `space`; release pairs with readers' acquire
@@ -37,7 +39,8 @@ struct ControlShared {
     std::uint32_t bucket_mask;
     std::uint32_t ghost_count;
     std::uint32_t units;
-    std::uint64_t slots_offset, buckets_offset, ghosts_offset, uses_offset, arena_offset, total_size;
+    std::uint64_t slots_offset, buckets_offset, ghosts_offset, flights_offset, uses_offset, arena_offset,
+        total_size;
 
     std::atomic<std::uint64_t> boot_xid;  // 0 until the first user as a primary; see writer_bound()
     std::atomic<std::uint32_t> serial;    // numbers stored entries; relaxed, only told apart
@@ -58,7 +61,9 @@ struct SharedMemory {
     core::EvictionGhostShared* ghosts = nullptr;
     std::atomic<std::uint8_t>* uses = nullptr;
     std::byte* arena_base = nullptr;
+    FlightShared* flights = nullptr;
     LWLock* space = nullptr;
+    LWLock* flights_lock = nullptr;
     std::uint32_t slot_mask = 0;
     std::uint32_t bucket_mask = 0;
     std::uint32_t units = 0;

@@ -8,8 +8,21 @@
 
 namespace prompt_cache {
 
+// A sixty-fourth of the slots is for `*` of the databases, an eighth for tags that many entries share, the
+// rest for rows.
 inline std::uint32_t slot_number(Oid database, Tag tag) noexcept {
-    return static_cast<std::uint32_t>(hash_combine64(tag.hash, database)) & shared.slot_mask;
+    const std::uint64_t hash = hash_combine64(tag.hash, database);
+    const std::uint32_t count = shared.slot_mask + 1;
+    const std::uint32_t all = count / 64;
+    const std::uint32_t many = count / 8;
+    switch (tag.tag_class()) {
+        case TagClass::kAll:
+            return static_cast<std::uint32_t>(hash % all);
+        case TagClass::kShared:
+            return all + static_cast<std::uint32_t>(hash % many);
+        default:
+            return all + many + static_cast<std::uint32_t>(hash % (count - all - many));
+    }
 }
 
 inline core::SlotShared& slot_of(Tag tag) noexcept {

@@ -192,8 +192,9 @@ Judge open_judge() {
     judge.snapshot = caller_snapshot();
     if (!judge.snapshot) return judge;
     judge.view = view_of(judge.snapshot);
+    if (shared) judge.since = primary_since();
     if (why_bypass(judge) == Bypass::kNone)
-        judge.by = primary_since() == 0 ? Judge::By::kStamps : Judge::By::kMarks;
+        judge.by = judge.since == 0 ? Judge::By::kStamps : Judge::By::kMarks;
     return judge;
 }
 
@@ -202,7 +203,7 @@ Bypass why_bypass(const Judge& judge) noexcept {
     if (!judge.snapshot) return Bypass::kNoSnapshot;
     if (IsParallelWorker() && TransactionIdIsValid(GetTopTransactionIdIfAny()))
         return Bypass::kParallelWriter;
-    if (applies(Rule::kBootBound) && judge.view.xmin < primary_since()) return Bypass::kOlderThanServer;
+    if (applies(Rule::kBootBound) && judge.view.xmin < judge.since) return Bypass::kOlderThanServer;
     if (is_premarked()) return Bypass::kPremarked;
     if (applies(Rule::kStatementInFlight) && statement_in_flight(judge.snapshot))
         return Bypass::kStatementInFlight;

@@ -6,6 +6,7 @@
 #include "cache/sources.hpp"
 #include "cache/transaction.hpp"
 #include "core/tag_set.hpp"
+#include "pg/pause.hpp"
 #include "tier/nonce.hpp"
 
 namespace prompt_cache {
@@ -57,7 +58,8 @@ void mark_everything_for_ddl() {
 void before_end_of_transaction() {
     const bool ddl = applies(Rule::kDdlMark) && changed_a_source();
     if (ddl || dropped_local) dirty_local.add_all();
-    if (!dirty_local.empty()) {
+    const bool marks = !dirty_local.empty();
+    if (marks) {
         const Tag all(TagKind::kAll);
         static_assert(sizeof(Tag) == sizeof(std::uint64_t));
         const std::span<const std::uint64_t> hashes = dirty_local.tags();
@@ -71,9 +73,12 @@ void before_end_of_transaction() {
         if (applies(Rule::kMarkBeforeEnd)) mark_tags(tags, writer);
     }
     premarked_local = true;
+    if (marks) PC_PAUSE("mark|commit");
 }
 
 void after_end_of_transaction() noexcept {
+    if (TransactionIdIsValid(GetTopTransactionIdIfAny())) forget_stamps();
+    forget_fresh_attachment();
     premarked_local = false;
     dropped_local = false;
     dirty_local.clear();

@@ -176,8 +176,9 @@ void Eviction::link(std::uint32_t index, std::uint8_t queue, std::uint32_t epoch
     entry.queue = queue;
     entry.epoch = epoch;
     // The byte keeps the epoch of the last hit, which the duel has yet to see.
-    entry.use.store(static_cast<std::uint8_t>((entry.use.load(std::memory_order_relaxed) & ~kHits) | hits),
-                    std::memory_order_relaxed);
+    uses_[index].store(
+        static_cast<std::uint8_t>((uses_[index].load(std::memory_order_relaxed) & ~kHits) | hits),
+        std::memory_order_relaxed);
     EvictionListShared& list = list_of(entry);
     entry.newer = kNoNode;
     entry.older = list.newest;
@@ -205,8 +206,8 @@ std::uint32_t Eviction::oldest_in_main() noexcept {
     return state_.buckets[state_.oldest_epoch % kEvictionBuckets].oldest;
 }
 
-std::uint32_t Eviction::last_hit(const EvictionNodeShared& entry) const noexcept {
-    const std::uint32_t bits = entry.use.load(std::memory_order_relaxed) >> 2;
+std::uint32_t Eviction::last_hit(std::uint32_t index) const noexcept {
+    const std::uint32_t bits = uses_[index].load(std::memory_order_relaxed) >> 2;
     return state_.epoch - (state_.epoch - bits) % kHitEpochs;
 }
 
@@ -217,7 +218,7 @@ void Eviction::count_admission() noexcept {
 }
 
 void Eviction::begin_epoch() noexcept {
-    for (std::uint32_t at = 0; at < state_.duel.watched_count; at++) play_hit(node(state_.duel.watched[at]));
+    for (std::uint32_t at = 0; at < state_.duel.watched_count; at++) play_hit(state_.duel.watched[at]);
     if (state_.epoch + 1 - state_.oldest_epoch == kEvictionBuckets) {
         EvictionListShared& first = state_.buckets[state_.oldest_epoch++ % kEvictionBuckets];
         EvictionListShared& second = state_.buckets[state_.oldest_epoch % kEvictionBuckets];
@@ -296,14 +297,15 @@ void Eviction::play(std::uint32_t fingerprint, std::uint32_t size) noexcept {
         state_.follows_lru = 0;
 }
 
-void Eviction::play_hit(EvictionNodeShared& entry) noexcept {
-    const std::uint32_t age = state_.epoch - last_hit(entry);
+void Eviction::play_hit(std::uint32_t index) noexcept {
+    const EvictionNodeShared& entry = node(index);
+    const std::uint32_t age = state_.epoch - last_hit(index);
     if (age == 0) {
         play(entry.fingerprint, entry.size);
     } else if (age >= kHitEpochs / 2) {
         // Soon the six bits would come round and look like a hit.
-        const std::uint8_t hits = entry.use.load(std::memory_order_relaxed) & kHits;
-        entry.use.store(hit_epoch_bits(state_.epoch - 1) | hits, std::memory_order_relaxed);
+        const std::uint8_t hits = uses_[index].load(std::memory_order_relaxed) & kHits;
+        uses_[index].store(hit_epoch_bits(state_.epoch - 1) | hits, std::memory_order_relaxed);
     }
 }
 
@@ -369,7 +371,7 @@ void Eviction::admit(std::uint32_t index, std::uint64_t key_hash, std::uint32_t 
     EvictionNodeShared& entry = node(index);
     entry.size = size;
     entry.fingerprint = fingerprint(key_hash);
-    entry.use.store(hit_epoch_bits(state_.epoch - 1), std::memory_order_relaxed);
+    uses_[index].store(hit_epoch_bits(state_.epoch - 1), std::memory_order_relaxed);
     const bool known = take_ghost(entry.fingerprint);
     link(index, known || state_.follows_lru ? kMain : kSmall, state_.epoch, 0);
     if (bytes() > state_.room && state_.capacity == 0) state_.room = bytes();
@@ -400,11 +402,11 @@ std::uint32_t Eviction::victim(EvictionDeadFn dead, void* context) noexcept {
         if (dead != nullptr && dead(context, index)) return index;
 
         EvictionNodeShared& entry = node(index);
-        const std::uint8_t hits = entry.use.load(std::memory_order_relaxed) & kHits;
+        const std::uint8_t hits = uses_[index].load(std::memory_order_relaxed) & kHits;
         if (hits == 0) return index;
         std::uint32_t epoch = state_.epoch;
         if (state_.follows_lru) {
-            epoch = last_hit(entry);
+            epoch = last_hit(index);
             if (!from_small && static_cast<std::int32_t>(epoch - entry.epoch) <= 0) return index;
             if (static_cast<std::int32_t>(epoch - state_.oldest_epoch) < 0) epoch = state_.oldest_epoch;
         }
@@ -420,7 +422,7 @@ std::uint32_t Eviction::victim(EvictionDeadFn dead, void* context) noexcept {
 }
 
 void Eviction::postpone(std::uint32_t index) noexcept {
-    const std::uint8_t hits = node(index).use.load(std::memory_order_relaxed) & kHits;
+    const std::uint8_t hits = uses_[index].load(std::memory_order_relaxed) & kHits;
     unlink(index);
     link(index, kMain, state_.epoch, hits);
 }
@@ -432,7 +434,7 @@ void Eviction::evict(std::uint32_t index) noexcept {
 
 void Eviction::remove(std::uint32_t index) noexcept {
     EvictionNodeShared& entry = node(index);
-    if (entry.watch != 0) play_hit(entry);
+    if (entry.watch != 0) play_hit(index);
     unwatch(entry);
     unlink(index);
 }
@@ -446,7 +448,7 @@ void Eviction::replace(std::uint32_t from, std::uint32_t to, std::uint32_t size)
     entry.size = size;
     entry.fingerprint = old.fingerprint;
     entry.epoch = old.epoch;
-    entry.use.store(old.use.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    uses_[to].store(uses_[from].load(std::memory_order_relaxed), std::memory_order_relaxed);
     entry.queue = old.queue;
     entry.watch = old.watch;
     (entry.newer != kNoNode ? node(entry.newer).older : list.newest) = to;

@@ -41,17 +41,21 @@ inline constexpr std::uint32_t kDuelSlots = 640;
 
 // Part of every entry.  Made by admit(); all zero is a fine state before it.
 struct EvictionNodeShared {
-    std::uint32_t newer;            // kNoNode at the end; writer lock
-    std::uint32_t older;            // kNoNode at the end; writer lock
-    std::uint32_t size;             // as handed in; writer lock
-    std::uint32_t fingerprint;      // of key and namespace; writer lock
-    std::uint32_t epoch;            // when it took its place; writer lock
-    std::atomic<std::uint8_t> use;  // epoch of the last hit * 4 + hits, saturating; any reader, relaxed
-    std::uint8_t queue;             // EvictionQueue it hangs in; writer lock
-    std::uint16_t watch;            // 1 + its place among the watched, 0 = not in the sample; writer lock
+    std::uint32_t newer;        // kNoNode at the end; writer lock
+    std::uint32_t older;        // kNoNode at the end; writer lock
+    std::uint32_t size;         // as handed in; writer lock
+    std::uint32_t fingerprint;  // of key and namespace; writer lock
+    std::uint32_t epoch;        // when it took its place; writer lock
+    std::uint8_t queue;         // EvictionQueue it hangs in; writer lock
+    std::uint16_t watch;        // 1 + its place among the watched, 0 = not in the sample; writer lock
 };
 static_assert(sizeof(EvictionNodeShared) == 24 && alignof(EvictionNodeShared) == 4);
 static_assert(std::atomic<std::uint8_t>::is_always_lock_free);
+
+// How an entry was used: the epoch of its last hit * 4 + hits, saturating.  Any reader writes it, relaxed. It
+// lies in an array of its own, by the entry's index, so that a reader that comes too late writes into
+// nobody's value.
+using EvictionUseShared = std::atomic<std::uint8_t>;
 
 // A key evicted lately.  All zero = empty.
 struct EvictionGhostShared {
@@ -115,13 +119,15 @@ using EvictionDeadFn = bool (*)(void* context, std::uint32_t index) noexcept;
 // A view for the length of a few calls; holds this process's addresses, so never put it in shared memory.
 class Eviction {
   public:
-    // `nodes` is the address of the node of entry 0.  `ghosts` may be shared by several namespaces; zeroed
-    // at first, `ghost_count` slots (rounded down to a multiple of 8; none = nothing is remembered).
-    Eviction(EvictionShared& state, void* nodes, std::size_t stride, EvictionGhostShared* ghosts,
-             std::uint32_t ghost_count) noexcept
+    // `nodes` is the address of the node of entry 0, `uses` that of its use.  `ghosts` may be shared by
+    // several namespaces; zeroed at first, `ghost_count` slots (rounded down to a multiple of 8; none =
+    // nothing is remembered).
+    Eviction(EvictionShared& state, void* nodes, std::size_t stride, EvictionUseShared* uses,
+             EvictionGhostShared* ghosts, std::uint32_t ghost_count) noexcept
         : state_(state),
           nodes_(static_cast<unsigned char*>(nodes)),
           stride_(stride),
+          uses_(uses),
           ghosts_(ghosts),
           ghost_buckets_(ghost_count / kGhostWays) {}
 
@@ -134,12 +140,17 @@ class Eviction {
     void set_capacity(std::uint64_t capacity) noexcept;
 
     // A hit.  Any time, under no lock of this file.
-    static void touch(const EvictionShared& state, EvictionNodeShared& node) noexcept {
-        const std::uint8_t use = node.use.load(std::memory_order_relaxed);
+    static void touch(const EvictionShared& state, EvictionUseShared& entry) noexcept {
+        const std::uint8_t use = entry.load(std::memory_order_relaxed);
         const std::uint8_t hits = use & kHits;
         const auto now = static_cast<std::uint8_t>(state.hit_epoch.load(std::memory_order_relaxed) |
                                                    (hits < kHits ? hits + 1 : kHits));
-        if (now != use) node.use.store(now, std::memory_order_relaxed);
+        if (now != use) entry.store(now, std::memory_order_relaxed);
+    }
+
+    // How often it was hit lately, 0 to 3, for a view.
+    static std::uint8_t hits(const EvictionUseShared& entry) noexcept {
+        return entry.load(std::memory_order_relaxed) & kHits;
     }
 
     // Is a new entry worth the room that must be made for it?  S3-FIFO refuses what is larger than its small
@@ -177,7 +188,7 @@ class Eviction {
     }
     EvictionListShared& list_of(const EvictionNodeShared& entry) const noexcept;
     std::uint32_t fingerprint(std::uint64_t key_hash) const noexcept;
-    std::uint32_t last_hit(const EvictionNodeShared& entry) const noexcept;
+    std::uint32_t last_hit(std::uint32_t index) const noexcept;
     std::uint32_t oldest_in_main() noexcept;
     bool small_goes(std::uint32_t small, std::uint32_t main) const noexcept;
     void link(std::uint32_t index, std::uint8_t queue, std::uint32_t epoch, std::uint8_t hits) noexcept;
@@ -190,7 +201,7 @@ class Eviction {
     void remember(std::uint32_t fingerprint) noexcept;
 
     void play(std::uint32_t fingerprint, std::uint32_t size) noexcept;
-    void play_hit(EvictionNodeShared& entry) noexcept;
+    void play_hit(std::uint32_t index) noexcept;
     void watch(std::uint32_t index) noexcept;
     void unwatch(EvictionNodeShared& entry) noexcept;
     bool sampled(std::uint32_t fingerprint) const noexcept;
@@ -199,6 +210,7 @@ class Eviction {
     EvictionShared& state_;
     unsigned char* nodes_;
     std::size_t stride_;
+    EvictionUseShared* uses_;
     EvictionGhostShared* ghosts_;
     std::uint32_t ghost_buckets_;
 };

@@ -87,14 +87,14 @@ struct alignas(64) SlotShared {
 
     SlotHistory read() const noexcept;  // a consistent copy, without writing anything
 
-    // read().hit(), without the copy where the slot was not marked since the entry and all marks are old.
-    bool hit(std::uint64_t entry_gen, const SnapshotView& snapshot) const noexcept {
+    // The common case of the verdict, without a copy: no mark since the entry, and all marks are old. False
+    // means that read().hit() has to decide.
+    bool quiet_hit(std::uint64_t entry_gen, const SnapshotView& snapshot) const noexcept {
         const std::uint32_t before = seq.load(std::memory_order_acquire);
         const bool quiet = gen.load(std::memory_order_relaxed) == entry_gen &&
                            max_xid.load(std::memory_order_relaxed) < snapshot.xmin;
         std::atomic_thread_fence(std::memory_order_acquire);
-        if (quiet && (before & 1) == 0 && seq.load(std::memory_order_relaxed) == before) return true;
-        return read().hit(entry_gen, snapshot);
+        return quiet && (before & 1) == 0 && seq.load(std::memory_order_relaxed) == before;
     }
     SlotHistory read_locked() noexcept;  // the same, under the lock
     void mark(Xid writer) noexcept;

@@ -54,6 +54,7 @@ extern "C" {
 #include "port/pg_bswap.h"
 #include "postmaster/autovacuum.h"
 #include "replication/logicalworker.h"
+#include "storage/condition_variable.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
@@ -113,6 +114,17 @@ inline bool in_autovacuum_worker() noexcept {
     return AmAutoVacuumWorkerProcess();
 #else
     return IsAutoVacuumWorkerProcess();
+#endif
+}
+
+// What pg_stat_activity shows for a wait on somebody else's build.
+inline std::uint32_t build_wait_event() {
+#if PG_VERSION_NUM >= 170000
+    static std::uint32_t event = 0;
+    if (event == 0) event = WaitEventExtensionNew("prompt_cache build");
+    return event;
+#else
+    return PG_WAIT_EXTENSION;
 #endif
 }
 

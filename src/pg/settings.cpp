@@ -12,6 +12,7 @@ int memory_size = 64 * 1024;
 int slots = 65536;
 int memory_ttl = 3600;
 int max_value_size = 1024;
+int build_wait = 1000;
 bool log_lookups = false;
 
 #ifdef PROMPT_CACHE_TEST
@@ -41,6 +42,10 @@ void define(bool preloading) {
     DefineCustomIntVariable("prompt_cache.max_value_size", "Larger values are returned but not cached.",
                             nullptr, &max_value_size, 1024, 1, 1024 * 1024, PGC_SIGHUP, GUC_UNIT_KB, nullptr,
                             nullptr, nullptr);
+    DefineCustomIntVariable("prompt_cache.build_wait",
+                            "How long to wait for a build of the same entry that is under way.",
+                            "0 means that everybody builds for himself.", &build_wait, 1000, 0, INT_MAX,
+                            PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
     DefineCustomBoolVariable("prompt_cache.log_lookups", "Logs each lookup: tier, key and microseconds.",
                              nullptr, &log_lookups, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
 #ifdef PROMPT_CACHE_TEST

@@ -12,6 +12,7 @@ extern int memory_size;     // kB, all of tier 1
 extern int slots;           // invalidation slots inside memory_size
 extern int memory_ttl;      // seconds, 0 = none
 extern int max_value_size;  // kB
+extern int build_wait;      // milliseconds, 0 = nobody waits
 extern bool log_lookups;
 
 #ifdef PROMPT_CACHE_TEST

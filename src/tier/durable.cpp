@@ -108,20 +108,32 @@ std::optional<DurableRow> read_newest_row(std::string_view user_key) {
     return row;
 }
 
-std::string_view next_saved_key(std::string_view key) {
+std::optional<std::string_view> next_saved_key(std::optional<std::string_view> key) {
     static Query query(
-        "SELECT user_key FROM prompt_cache.user_prompt_cache WHERE user_key OPERATOR(pg_catalog.>) $1"
-        " ORDER BY user_key LIMIT 1",
+        "SELECT user_key FROM prompt_cache.user_prompt_cache"
+        " WHERE $1 IS NULL OR user_key OPERATOR(pg_catalog.>) $1 ORDER BY user_key LIMIT 1",
         {TEXTOID});
     MemoryContext context = CurrentMemoryContext;
-    const Datum argument = PointerGetDatum(make_text(key));
-    std::string_view next;
+    const Datum argument = PointerGetDatum(make_text(key.value_or("")));
+    std::optional<std::string_view> next;
     const AsOwnerLocal before = begin_as_owner(table_owner());
     spi_connect();
-    if (query.run(&argument, nullptr, true, 1) == 1) next = copy_into(context, *result_text(0, 1));
+    if (query.run(&argument, key ? nullptr : "n", true, 1) == 1)
+        next = copy_into(context, *result_text(0, 1));
     SPI_finish();
     end_as_owner(before);
     return next;
+}
+
+std::int64_t saved_keys() {
+    static Query query("SELECT pg_catalog.count(DISTINCT user_key) FROM prompt_cache.user_prompt_cache");
+    const AsOwnerLocal before = begin_as_owner(table_owner());
+    spi_connect();
+    query.run(nullptr, nullptr, true);
+    const std::int64_t keys = DatumGetInt64(*result_datum(0, 1));
+    SPI_finish();
+    end_as_owner(before);
+    return keys;
 }
 
 std::int64_t delete_rows(std::string_view user_key) {

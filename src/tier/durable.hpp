@@ -29,8 +29,9 @@ std::optional<DurableRow> read_newest_row(std::string_view user_key);
 // stamps are brought up to date. Needs a transaction that may write.
 bool write_row(std::string_view user_key, const DurableRow& row);
 
-// The keys that have rows, in order: the one after `key`, "" at the end; and the deletion of all rows of one.
-std::string_view next_saved_key(std::string_view key);
+// The keys that have rows, in order: the first, or the one after `key`; and the deletion of all rows of one.
+std::optional<std::string_view> next_saved_key(std::optional<std::string_view> key);
+std::int64_t saved_keys();
 std::int64_t delete_rows(std::string_view user_key);
 
 }  // namespace prompt_cache

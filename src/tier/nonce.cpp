@@ -76,9 +76,14 @@ void insert_nonces(std::span<const Tag> tags) {
     table_close(relation, NoLock);
 }
 
+void forget_stamps() noexcept {
+    stamps_local.snapshot.xmax = InvalidTransactionId;
+}
+
 Stamp stamp_under(Tag tag, Snapshot snapshot) {
-    // Nonces are written at the end of a transaction only, so neither the transaction nor the command
-    // matters.
+    // Own nonces are written at the very end, so within a transaction the command does not matter; and from
+    // one transaction to the next nothing but the snapshot does, as long as none had an id (see
+    // forget_stamps).
     SnapshotIdentity identity = identity_of(snapshot);
     identity.transaction = InvalidLocalTransactionId;
     identity.command = 0;

@@ -30,4 +30,8 @@ void insert_nonces(std::span<const Tag> tags);
 // before.
 Stamp stamp_under(Tag tag, Snapshot snapshot);
 
+// At the end of a transaction that had an id. A snapshot leaves out the own id, so that one taken before the
+// commit and one taken after it can be the same numbers, while only the second sees the own nonces.
+void forget_stamps() noexcept;
+
 }  // namespace prompt_cache

@@ -25,6 +25,7 @@ using prompt_cache::core::Eviction;
 using prompt_cache::core::EvictionGhostShared;
 using prompt_cache::core::EvictionNodeShared;
 using prompt_cache::core::EvictionShared;
+using prompt_cache::core::EvictionUseShared;
 using prompt_cache::core::kNoNode;
 
 constexpr std::uint32_t kMaxGhosts = 1U << 20;
@@ -47,10 +48,11 @@ class Replay {
     explicit Replay(std::uint64_t capacity) : capacity_(capacity) {
         ghosts_.resize(capacity < kMaxGhosts / 2 ? capacity * 2 + 64 : kMaxGhosts);
         Eviction::init(*state_, 0);
-        Eviction(*state_, nullptr, sizeof(Slot), nullptr, 0).set_capacity(capacity);
+        Eviction(*state_, nullptr, sizeof(Slot), nullptr, nullptr, 0).set_capacity(capacity);
     }
     ~Replay() {
         std::free(slots_);
+        std::free(static_cast<void*>(uses_));
         delete state_;
     }
     Replay(const Replay&) = delete;
@@ -61,11 +63,11 @@ class Replay {
         const std::uint32_t index = index_of(key);
         if (slots_[index].resident) {
             hits_++;
-            Eviction::touch(*state_, slots_[index].node);
+            Eviction::touch(*state_, uses_[index]);
             return true;
         }
         if (size > capacity_ || size > UINT32_MAX) return true;
-        Eviction order(*state_, &slots_->node, sizeof(Slot), ghosts_.data(),
+        Eviction order(*state_, &slots_->node, sizeof(Slot), uses_, ghosts_.data(),
                        static_cast<std::uint32_t>(ghosts_.size()));
         const std::uint64_t hash = hash_of(key);
         const auto units = static_cast<std::uint32_t>(size);
@@ -84,7 +86,8 @@ class Replay {
     std::uint64_t requests() const { return requests_; }
     std::uint64_t hits() const { return hits_; }
     bool consistent() const {
-        return slots_ == nullptr || Eviction(*state_, &slots_->node, sizeof(Slot), nullptr, 0).consistent();
+        return slots_ == nullptr ||
+               Eviction(*state_, &slots_->node, sizeof(Slot), uses_, nullptr, 0).consistent();
     }
 
   private:
@@ -94,9 +97,12 @@ class Replay {
         if (count_ == room_) {
             room_ = room_ == 0 ? 1024 : room_ * 2;
             slots_ = static_cast<Slot*>(std::realloc(static_cast<void*>(slots_), room_ * sizeof(Slot)));
-            if (slots_ == nullptr) std::abort();
+            uses_ = static_cast<EvictionUseShared*>(
+                std::realloc(static_cast<void*>(uses_), room_ * sizeof(EvictionUseShared)));
+            if (slots_ == nullptr || uses_ == nullptr) std::abort();
         }
         std::memset(static_cast<void*>(&slots_[count_]), 0, sizeof(Slot));
+        std::memset(static_cast<void*>(&uses_[count_]), 0, sizeof(EvictionUseShared));
         return count_++;
     }
 
@@ -107,6 +113,7 @@ class Replay {
     std::vector<EvictionGhostShared> ghosts_;
     EvictionShared* state_ = new EvictionShared;
     Slot* slots_ = nullptr;
+    EvictionUseShared* uses_ = nullptr;
     std::size_t room_ = 0;
     std::uint32_t count_ = 0;
 };

@@ -1,0 +1,87 @@
+#include "cache/flight.hpp"
+
+#include "pg/settings.hpp"
+
+namespace prompt_cache {
+
+namespace {
+
+FlightShared* leading_local = nullptr;  // a build may start nested ones; only the outermost is a flight
+bool exit_callback_local = false;
+
+void land_at_exit(int, Datum) {
+    land();
+}
+
+// Would an entry built by the leader be a hit for us?
+bool can_share(const Judge& judge, const FlightShared& flight, Tag own) {
+    const auto holds = [&](unsigned i, Tag tag) {
+        return agrees(judge, flight.dependencies[i], flight.by_stamp, [&] { return tag; });
+    };
+    return holds(0, own) && holds(1, Tag(TagKind::kAll));
+}
+
+bool take_off(FlightShared& flight, const Judge& judge, const EntryKey& key, Tag own) {
+    const auto own_dependency = depend_on(judge, own);
+    const auto star = depend_on(judge, Tag(TagKind::kAll));
+    if (!own_dependency || !star) return false;  // what we build will not be stored
+    if (!exit_callback_local) {
+        before_shmem_exit(land_at_exit, static_cast<Datum>(0));
+        exit_callback_local = true;
+    }
+    LWLockAcquire(shared.flights_lock, LW_EXCLUSIVE);
+    const bool is_free = flight.key == 0;
+    if (is_free) {
+        flight.key = key.hash;
+        flight.number++;
+        flight.database = MyDatabaseId;
+        flight.by_stamp = judge.by == Judge::By::kStamps;
+        flight.dependencies[0] = *own_dependency;
+        flight.dependencies[1] = *star;
+        leading_local = &flight;
+    }
+    LWLockRelease(shared.flights_lock);
+    return is_free;
+}
+
+// Until the flight `number` has landed, at most build_wait.
+bool wait_for(FlightShared& flight, std::uint64_t number) {
+    const TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), settings::build_wait);
+    bool landed = false;
+    ConditionVariablePrepareToSleep(&flight.landed);
+    for (;;) {
+        LWLockAcquire(shared.flights_lock, LW_SHARED);
+        landed = flight.key == 0 || flight.number != number;
+        LWLockRelease(shared.flights_lock);
+        const long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+        if (landed || left <= 0) break;
+        ConditionVariableTimedSleep(&flight.landed, left, build_wait_event());
+    }
+    ConditionVariableCancelSleep();
+    return landed;
+}
+
+}  // namespace
+
+Boarding board(const Judge& judge, const EntryKey& key, Tag own) {
+    if (settings::build_wait == 0 || leading_local) return Boarding::kAlone;
+    FlightShared& flight = shared.flights[key.hash % kFlights];
+    LWLockAcquire(shared.flights_lock, LW_SHARED);
+    const FlightShared seen = flight;
+    LWLockRelease(shared.flights_lock);
+    if (seen.key == 0) return take_off(flight, judge, key, own) ? Boarding::kLead : Boarding::kAlone;
+    if (seen.key != key.hash || seen.database != MyDatabaseId || !can_share(judge, seen, own))
+        return Boarding::kAlone;
+    return wait_for(flight, seen.number) ? Boarding::kLanded : Boarding::kAlone;
+}
+
+void land() noexcept {
+    if (!leading_local) return;
+    LWLockAcquire(shared.flights_lock, LW_EXCLUSIVE);
+    leading_local->key = 0;
+    LWLockRelease(shared.flights_lock);
+    ConditionVariableBroadcast(&leading_local->landed);
+    leading_local = nullptr;
+}
+
+}  // namespace prompt_cache
