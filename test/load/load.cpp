@@ -117,6 +117,18 @@ std::int64_t hits_behind(const Options& options) {
     return rows.null(0, 0) ? -1 : rows.number(0, 0);
 }
 
+// Until the standby has the schema.
+void wait_for_standby(const Options& options) {
+    Session primary(options.primary, "load setup");
+    Session standby(options.standby, "load setup");
+    const std::string target = primary.run("SELECT pg_current_wal_lsn()").text(0, 0);
+    for (int tries = 0; tries < 600; tries++) {
+        if (standby.run("SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn", {target}).flag(0, 0)) return;
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    throw SqlError{"", "the standby does not follow"};
+}
+
 int run(const Options& options) {
     std::setvbuf(stdout, nullptr, _IOLBF, 0);
     History history(3000000);
@@ -126,6 +138,7 @@ int run(const Options& options) {
         Session session(options.primary, "load setup");
         create_schema(options, session, history);
     }
+    if (!options.standby.empty()) wait_for_standby(options);
     std::vector<std::unique_ptr<Reader>> readers;
     std::vector<std::unique_ptr<Writer>> writers;
     for (int i = 0; i < options.readers; i++)
