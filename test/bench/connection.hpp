@@ -21,6 +21,8 @@ class Connection {
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
 
+    int backend() const { return PQbackendPID(handle_); }
+
     // The first column of the first row, "" where there is none.
     std::string run(const std::string& sql) { return taken(PQexec(handle_, sql.c_str()), sql); }
 

@@ -1,9 +1,10 @@
 // Runs two prepared statements in turn, A B B A A B …, and prints how their rates compare.
 //
-//   duel [option…]              prints "ratio lower upper rate_a rate_b"
+//   duel [option…]              prints "ratio lower upper by_cpu rate_a rate_b"
 //     --a SQL --b SQL           `@file` takes a statement from each line of a file, chosen at random
 //     --keys N                  $1 is a key from 1 to N (--a-keys, --b-keys to differ)
-//     --order random|next       keys at random, or each key once: the run ends with an error when none is left
+//     --order random|next       keys at random, or each key once: the run ends with an error when none is
+//     left
 //     --value FILE              $2 is the file's text, its first bytes another in every call
 //     --clients N               connections, a thread each (--a-clients, --b-clients to differ)
 //     --pairs N                 pairs of slices
@@ -14,8 +15,12 @@
 //
 // The ratio is the median of rate A / rate B over the pairs, lower and upper are its quartiles. The two
 // slices of a pair follow each other, so that whatever else the machine does meets both. Rates are calls a
-// second: only to see what was measured, since they depend on the machine.
+// second: only to see what was measured, since they depend on the machine. by_cpu is the same ratio by the
+// processor time that backends and clients used: what other jobs on the machine take does not count there,
+// and neither does waiting.
 #include "connection.hpp"
+
+#include <time.h>
 
 #include <algorithm>
 #include <atomic>
@@ -48,8 +53,16 @@ struct Slice {
     long calls = 0;  // 0: by time
 };
 
+// Of one client or of all: calls a second, and a processor second.
+struct Rate {
+    double by_clock = 0;
+    double by_cpu = 0;
+};
+
 // Has the statement this parameter, as in "$2"?
-bool takes(const std::string& sql, const char* parameter) { return sql.find(parameter) != std::string::npos; }
+bool takes(const std::string& sql, const char* parameter) {
+    return sql.find(parameter) != std::string::npos;
+}
 
 class Client {
   public:
@@ -64,11 +77,11 @@ class Client {
         value_ = side.value;
     }
 
-    // Calls a second.
-    double run(const Slice& slice) {
+    Rate run(const Slice& slice) {
+        const double cpu_before = cpu_seconds();
         const Clock::time_point began = Clock::now();
-        const Clock::time_point end = began + std::chrono::duration_cast<Clock::duration>(
-                                                  Seconds(slice.milliseconds / 1000));
+        const Clock::time_point end =
+            began + std::chrono::duration_cast<Clock::duration>(Seconds(slice.milliseconds / 1000));
         Clock::time_point now = began;
         Seconds busy{0};
         long calls = 0;
@@ -83,18 +96,28 @@ class Client {
                 now = Clock::now();
             }
         } while (slice.calls > 0 ? calls < slice.calls : now < end);
-        return static_cast<double>(calls) / busy.count();
+        return {static_cast<double>(calls) / busy.count(),
+                static_cast<double>(calls) / (cpu_seconds() - cpu_before)};
     }
 
   private:
+    // Of this thread and of its backend, which is idle when we ask.
+    double cpu_seconds() const {
+        timespec own{};
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &own);
+        double backend = 0;
+        std::ifstream("/proc/" + std::to_string(connection_.backend()) + "/schedstat") >> backend;
+        return static_cast<double>(own.tv_sec) + (static_cast<double>(own.tv_nsec) + backend) / 1e9;
+    }
+
     void call() {
         const std::size_t which = names_.size() == 1 ? 0 : random_() % names_.size();
         char key[24];
         const char* values[2] = {key, value_.c_str()};
         const int lengths[2] = {0, static_cast<int>(value_.size())};
         if (parameters_[which] > 0) {
-            const long number = side_.in_order ? side_.next_key.fetch_add(1)
-                                               : 1 + static_cast<long>(random_() % side_.keys);
+            const long number =
+                side_.in_order ? side_.next_key.fetch_add(1) : 1 + static_cast<long>(random_() % side_.keys);
             if (number > side_.keys) give_up("duel: every key has been used once");
             std::snprintf(key, sizeof key, "%ld", number);
         }
@@ -122,13 +145,18 @@ Clients connect(Side& side) {
     return clients;
 }
 
-double run_all(Clients& clients, const Slice& slice) {
-    std::atomic<double> rate{0};
+Rate run_all(Clients& clients, const Slice& slice) {
+    std::vector<Rate> rates(clients.size());
     std::vector<std::thread> threads;
-    for (auto& client : clients)
-        threads.emplace_back([&client, &slice, &rate] { rate += client->run(slice); });
+    for (std::size_t i = 0; i < clients.size(); i++)
+        threads.emplace_back([&client = *clients[i], &slice, &rate = rates[i]] { rate = client.run(slice); });
     for (std::thread& thread : threads) thread.join();
-    return rate;
+    Rate sum;
+    for (const Rate& rate : rates) {
+        sum.by_clock += rate.by_clock;
+        sum.by_cpu += rate.by_cpu;
+    }
+    return sum;
 }
 
 double quantile(std::vector<double> values, double share) {
@@ -170,7 +198,8 @@ int main(int argc, char** argv) {
     for (const char letter : {'a', 'b'}) {
         Side& side = sides[letter - 'a'];
         const auto own = [&option, letter](const char* name, const char* otherwise) {
-            return option(std::string("--") + letter + "-" + name, option(std::string("--") + name, otherwise));
+            return option(std::string("--") + letter + "-" + name,
+                          option(std::string("--") + name, otherwise));
         };
         side.statements = statements_of(option(std::string("--") + letter, ""));
         if (side.statements.empty() || side.statements[0].empty()) give_up("duel: needs --a and --b");
@@ -190,18 +219,20 @@ int main(int argc, char** argv) {
 
     Clients clients[2] = {connect(sides[0]), connect(sides[1])};
     // Plans settle after five calls; the first pair is not counted.
-    std::vector<double> ratios, rates[2];
+    std::vector<double> ratios, by_cpu, rates[2];
     for (int pair = 0; pair <= pairs; pair++) {
-        double rate[2];
+        Rate rate[2];
         const int first = pair % 2;
         rate[first] = run_all(clients[first], slice);
         rate[1 - first] = run_all(clients[1 - first], slice);
         if (pair == 0) continue;
-        ratios.push_back(rate[0] / rate[1]);
-        rates[0].push_back(rate[0]);
-        rates[1].push_back(rate[1]);
+        ratios.push_back(rate[0].by_clock / rate[1].by_clock);
+        by_cpu.push_back(rate[0].by_cpu / rate[1].by_cpu);
+        rates[0].push_back(rate[0].by_clock);
+        rates[1].push_back(rate[1].by_clock);
     }
-    std::printf("%.4f %.4f %.4f %.1f %.1f\n", quantile(ratios, 0.5), quantile(ratios, 0.25),
-                quantile(ratios, 0.75), quantile(rates[0], 0.5), quantile(rates[1], 0.5));
+    std::printf("%.4f %.4f %.4f %.4f %.1f %.1f\n", quantile(ratios, 0.5), quantile(ratios, 0.25),
+                quantile(ratios, 0.75), quantile(by_cpu, 0.5), quantile(rates[0], 0.5),
+                quantile(rates[1], 0.5));
     return 0;
 }

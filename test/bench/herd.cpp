@@ -67,7 +67,8 @@ class Herd {
 
   private:
     long builds() {
-        return std::atol(watcher_.run("SELECT builds FROM prompt_cache.stats WHERE namespace = 'prompt'").c_str());
+        return std::atol(
+            watcher_.run("SELECT builds FROM prompt_cache.stats WHERE namespace = 'prompt'").c_str());
     }
 
     unsigned milliseconds_;

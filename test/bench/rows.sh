@@ -1,28 +1,25 @@
 # The rows of performance.md's table that `run` measures, a function each; README.md says what each does.
 # A row calls report once a figure. Ratios come from tools/duel, which runs both sides in turn.
 
-# report ROW WHAT MEASURED LOWER UPPER RELATION TARGET
+# report ROW WHAT MEASURED RELATION TARGET [LOWER UPPER [BY_CPU]]
 report() {
-    local met
-    met=$(awk -v m="$3" -v r="$6" -v t="$7" 'BEGIN { print (r == ">=" ? m >= t : r == "<=" ? m <= t : r == "=" ? m == t : -1) }')
-    case $met in 1) met=yes ;; 0) met=NO ;; *) met= ;; esac
-    if [ "$6" = - ]; then
-        printf '| %s | %s | %s | %s | - | |\n' "$1" "$2" "$3" "${4:+$4 - $5}" >>"$out/lines"
-    else
-        printf '| %s | %s | %s | %s | %s %s | %s |\n' "$1" "$2" "$3" "${4:+$4 - $5}" "$6" "$7" "$met" >>"$out/lines"
+    local met='' target=''
+    if [ "$4" != - ]; then
+        target="$4 $5"
+        met=$(awk -v m="$3" -v r="$4" -v t="$5" 'BEGIN { print (r == ">=" ? m >= t : r == "<=" ? m <= t : m == t) ? "yes" : "NO" }')
     fi
-    printf '%-4s %-96s %8s  %s %s %s\n' "$1" "$2" "$3" "$6" "${7:-}" "$met"
+    printf '| %s | %s | %s | %s | %s | %s | %s |\n' "$1" "$2" "$3" "${6:+$6 - $7}" "${8:-}" "$target" "$met" >>"$out/lines"
+    printf '%-4s %-96s %8s  (cpu %6s)  %s %s\n' "$1" "$2" "$3" "${8:--}" "$target" "$met"
 }
 
 # duel ROW WHAT RELATION TARGET OPTION…: rate of --a over rate of --b.
 duel() {
-    local row=$1 what=$2 relation=$3 target=$4 ratio lower upper rate_a rate_b
-    shift 4
-    read -r ratio lower upper rate_a rate_b <<<"$("$tools/duel" "$@")"
-    [ -n "$rate_b" ] || return 1
-    report "$row" "$what" "$(printf %.3f "$ratio")" "$(printf %.3f "$lower")" "$(printf %.3f "$upper")" "$relation" "$target"
-    last_rates="$rate_a/s and $rate_b/s"
-    if [ -n "${VERBOSE:-}" ]; then say "     $last_rates"; fi
+    local figures answer
+    answer=$("$tools/duel" "${@:5}") || return 1
+    read -ra figures <<<"$answer"
+    report "$1" "$2" "$(printf %.3f "${figures[0]}")" "$3" "$4" "$(printf %.3f "${figures[1]}")" "$(printf %.3f "${figures[2]}")" \
+        "$(printf %.3f "${figures[3]}")"
+    if [ -n "${VERBOSE:-}" ]; then say "     ${figures[4]}/s and ${figures[5]}/s"; fi
 }
 
 quiet() { psql -Xqv ON_ERROR_STOP=1 "$@" >/dev/null; }
@@ -122,7 +119,7 @@ row_P1() {
     for size in $(sizes_wanted); do
         sized "$size"
         duel P1 "hit, $(size_name "$size"), against a constant" '>=' 0.95 --a "$hit" --b "@$work/constants_$size.sql" \
-            --keys "$(users_of "$size")" --clients "$(nproc)" --pairs 24 --ms 250
+            --keys "$(users_of "$size")" --clients "$(nproc)" --pairs 500 --ms 10
     done
 }
 
@@ -132,7 +129,7 @@ row_P2() {
         sized "$size"
         case $size in 4096) target='>= 1.4' ;; 32768) target='>= 2.5' ;; *) target='- ' ;; esac
         duel P2 "hit, $(size_name "$size"), against an UNLOGGED table" "${target% *}" "${target#* }" --a "$hit" --b "$from_table" \
-            --keys "$(users_of "$size")" --clients "$(nproc)" --pairs 20 --ms 250
+            --keys "$(users_of "$size")" --clients "$(nproc)" --pairs 400 --ms 10
     done
 }
 
@@ -142,7 +139,7 @@ row_P3() {
         sized "$size"
         case $size in 4096) target='>= 1.45' ;; 32768) target='>= 2.5' ;; *) target='- ' ;; esac
         duel P3 "hit, $(size_name "$size"), against the reference table tier" "${target% *}" "${target#* }" --a "$hit" --b "$from_tier" \
-            --keys "$(users_of "$size")" --clients "$(nproc)" --pairs 20 --ms 250
+            --keys "$(users_of "$size")" --clients "$(nproc)" --pairs 400 --ms 10
     done
 }
 
@@ -170,9 +167,9 @@ row_P5() {
     local hits='SELECT sum(octet_length(prompt_cache.prompt(id))) FROM ids'
     duel P5 "hit inside a statement, 4 KB, 20 000 users: its time against the copy of one hot text" '<=' 2.5 \
         --a 'SELECT sum(octet_length(copy_text(id))) FROM ids' --b "$hits" \
-        --setup "SELECT hold_text(prompt_cache.build(1))" --pairs 24 --ms 200
+        --setup "SELECT hold_text(prompt_cache.build(1))" --pairs 300 --calls 1
     duel P5 "the same, as often as the UNLOGGED table" '>=' 25 --a "$hits" \
-        --b 'SELECT sum(take_text((SELECT prompt FROM cache WHERE user_id = id))) FROM ids' --pairs 12 --ms 300
+        --b 'SELECT sum(take_text((SELECT prompt FROM cache WHERE user_id = id))) FROM ids' --pairs 24 --calls 1
 }
 
 row_P6() {
@@ -183,12 +180,12 @@ row_P6() {
         duel P6 "two backends against one, $name" '>=' "$(case $name in uniform*) echo 1.9 ;; *) echo 1.85 ;; esac)" \
             --a "SELECT sum(octet_length(prompt_cache.prompt($expression))) FROM generate_series(1, 20000) n" \
             --b "SELECT sum(octet_length(prompt_cache.prompt($expression))) FROM generate_series(1, 20000) n" \
-            --a-clients 2 --b-clients 1 --keys 20000 --pairs 20 --ms 300
+            --a-clients 2 --b-clients 1 --keys 20000 --pairs 150 --ms 30
     done
     duel P6 "two backends against one, a copy of one hot text: what the machine gives" - '' \
         --a 'SELECT sum(octet_length(copy_text(n))) FROM generate_series(1, 20000 + $1::int * 0) n' \
         --b 'SELECT sum(octet_length(copy_text(n))) FROM generate_series(1, 20000 + $1::int * 0) n' \
-        --setup "SELECT hold_text(prompt_cache.build(1))" --a-clients 2 --b-clients 1 --keys 20000 --pairs 12 --ms 300
+        --setup "SELECT hold_text(prompt_cache.build(1))" --a-clients 2 --b-clients 1 --keys 20000 --pairs 150 --ms 30
 }
 
 # A tenant with a million users in memory, another with one: user 1 000 001.
@@ -205,7 +202,7 @@ row_P7() {
     duel P7 "UPDATE of a tenant with 1 000 000 cached users: its time against one with 1 user" '<=' 1.1 \
         --a "UPDATE tenants SET system_prompt = 'Guideline ' || random() WHERE id = 2" --a-after 'SELECT prompt_cache.prompt(1000001)' \
         --b "UPDATE tenants SET system_prompt = 'Guideline ' || random() WHERE id = 1" --b-after 'SELECT prompt_cache.prompt(1)' \
-        --pairs 40 --calls 500
+        --pairs 300 --calls 50
     [ "$(ask "SELECT (SELECT source FROM prompt_cache.get_or_build(999999))")" = memory ]
 }
 
@@ -233,7 +230,7 @@ SQL
                 if [ "$commit" = off ]; then what+=' (synchronous_commit off)'; fi
                 duel P8 "$what" "$([ $commit = on ] && echo '<=' || echo -)" "$target" \
                     --a "UPDATE plain SET $set_to WHERE user_id = $id" --b "UPDATE users SET $set_to WHERE user_id = $id" \
-                    --setup "SET synchronous_commit = $commit" --keys 100 --value "$work/value_$size" --pairs 24 --calls 100
+                    --setup "SET synchronous_commit = $commit" --keys 100 --value "$work/value_$size" --pairs 80 --calls 20
             done
         done
     done
@@ -245,7 +242,7 @@ first_builds() {
     duel P9 "$1" "$2" "$3" \
         --a "SELECT concat_ws(E'\n\n', a.prompt, E'--- Tenant Guidelines ---\n' || t.system_prompt, E'--- User Preferences ---\n' || u.system_prompt)
                FROM users u LEFT JOIN tenants t ON t.id = u.tenant_id LEFT JOIN prompt_cache.application a ON true WHERE u.user_id = \$1" \
-        --b 'SELECT prompt FROM prompt_cache.get_or_build($1)' --keys 20000 --order next --pairs 36 --calls 500
+        --b 'SELECT prompt FROM prompt_cache.get_or_build($1)' --keys 20000 --order next --pairs 390 --calls 50
 }
 
 row_P9() {
@@ -265,15 +262,15 @@ row_P10() {
     before=$(ask "SELECT bytes FROM prompt_cache.stats WHERE namespace = 'prompt'")
     cache_all 10000
     after=$(ask "SELECT bytes FROM prompt_cache.stats WHERE namespace = 'prompt'")
-    report P10 "bytes a cached user costs beyond its own layer of 512" "$(awk -v d=$((after - before)) 'BEGIN { printf "%.1f", d / 10000 - 512 }')" \
-        '' '' '<=' 256
+    report P10 "bytes a cached user costs beyond its own layer of 512" \
+        "$(awk -v d=$((after - before)) 'BEGIN { printf "%.1f", d / 10000 - 512 }')" '<=' 256
     # The whole bound over what fits into it: tables of fixed size included.
     server small 64MB
     chat memory 200000 1000 512 10240 2048
     quiet -c "SELECT count(prompt_cache.prompt(n)) FROM generate_series(1, 200000) n"
     after=$(ask "SELECT count(*) FROM prompt_cache.entries WHERE layer = 'user'")
     report P10 "the same, of memory_size = 64MB over the $after users that fit" \
-        "$(awk -v n="$after" 'BEGIN { printf "%.1f", 67108864 / n - 512 }')" '' '' - ''
+        "$(awk -v n="$after" 'BEGIN { printf "%.1f", 67108864 / n - 512 }')" - ''
 }
 
 row_P11() {
@@ -287,7 +284,7 @@ row_P11() {
             while read -r capacity requests lru s3fifo; do
                 hits=$("$here/build/pg$pg_major-normal/test/bench/replay" "$trace" "$capacity" $unit | sed 's/.*hits=//')
                 worst=$(awk -v h="$hits" -v l="$lru" -v s="$s3fifo" -v n="$requests" 'BEGIN { printf "%.2f", 100 * (h - (l > s ? l : s)) / n }')
-                report P11 "$name, capacity $capacity: points of hit ratio above the better of LRU and S3-FIFO" "$worst" '' '' '>=' -0.5
+                report P11 "$name, capacity $capacity: points of hit ratio above the better of LRU and S3-FIFO" "$worst" '>=' -0.5
             done < <("$tools/policies" "$trace" $unit | sed 's/[a-z0-9]*=//g')
         done
     done
@@ -302,8 +299,8 @@ row_P12() {
         what="64 backends miss one entry whose build takes 200 ms${begin:+, REPEATABLE READ}"
         read -r ratio lower upper builds <<<"$("$tools/herd" 64 200 15 ${begin:+"$begin"})"
         [ -n "$builds" ] || return 1
-        report P12 "$what: builds, the most in a round" "$builds" '' '' '=' 1
-        report P12 "$what: time until the last is answered, against one alone" "$ratio" "$lower" "$upper" '<=' 1.2
+        report P12 "$what: builds, the most in a round" "$builds" '=' 1
+        report P12 "$what: time until the last is answered, against one alone" "$ratio" '<=' 1.2 "$lower" "$upper"
     done
 }
 
@@ -315,11 +312,11 @@ row_P14() {
     chat thousand 1000 1000 '40 + u % 7' 1000 1000
     cache_all 1000
     duel P14 'a hit through libpq: its time at 1 000 000 entries against 1 000' '<=' 1.3 --a "$hit" --b "$hit" \
-        --a-keys 1000 --b-keys 1000000 --b-conn "host=$big dbname=million" --pairs 30 --ms 250
+        --a-keys 1000 --b-keys 1000000 --b-conn "host=$big dbname=million" --pairs 400 --ms 10
     duel P14 'inside a statement, the same 1 000 keys' '<=' 1.3 --a "${hits/\%s/1000}" --b "${hits/\%s/1000}" \
-        --a-keys 1000 --b-keys 1000 --b-conn "host=$big dbname=million" --pairs 20 --ms 250
+        --a-keys 1000 --b-keys 1000 --b-conn "host=$big dbname=million" --pairs 200 --calls 1
     duel P14 'inside a statement, all keys: cold memory' - '' --a "${hits/\%s/1000}" --b "${hits/\%s/1000000}" \
-        --a-keys 1000 --b-keys 1000000 --b-conn "host=$big dbname=million" --pairs 20 --ms 250
+        --a-keys 1000 --b-keys 1000000 --b-conn "host=$big dbname=million" --pairs 200 --calls 1
 }
 
 row_P15() {
@@ -331,6 +328,6 @@ row_P15() {
     quiet -c "UPDATE tenants SET system_prompt = 'Be brief.' WHERE id = 1"
     ask "SELECT format('SELECT prompt_cache.prompt(%s)', n) FROM generate_series(1, 1000) n" | sed 's/$/;/' | quiet
     report P15 "builds after a tenant's edit, 1 000 cached users asking again, a statement each" \
-        $(($(ask "SELECT builds FROM prompt_cache.stats WHERE namespace = 'prompt'") - before)) '' '' '=' 1
+        $(($(ask "SELECT builds FROM prompt_cache.stats WHERE namespace = 'prompt'") - before)) '=' 1
     [ "$(ask "SELECT prompt_cache.prompt(1000) LIKE '%Be brief.%'")" = t ]
 }
