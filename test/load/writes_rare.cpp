@@ -175,7 +175,7 @@ void Writer::triggers_off() {
 }
 
 void Writer::cache_calls() {
-    switch (random_.below(8)) {
+    switch (random_.below(12)) {
         case 0:
             execute("SELECT prompt_cache.clear()");
             break;
@@ -185,9 +185,21 @@ void Writer::cache_calls() {
         case 2:
             execute("SELECT prompt_cache.invalidate_tenant($1)", {str(a_tenant())});
             break;
+        case 3:
+            execute("SELECT prompt_cache.warm(max_users => 50)");
+            break;
+        case 4: {
+            // Locked as the readers do: verify() compares under one snapshot, which TRUNCATE does not
+            // respect.
+            session_.run("BEGIN; LOCK TABLE load.users, load.tenants IN ACCESS SHARE MODE");
+            const Rows rows = session_.run("SELECT * FROM prompt_cache.verify(200)");
+            for (int i = 0; i < rows.count(); i++)
+                violations_.add("verify()", rows.text(i, 1) + " in " + rows.text(i, 2));
+            session_.run("COMMIT");
+            break;
+        }
         default:
             execute("SELECT prompt_cache.flush()");
-            break;
     }
 }
 
