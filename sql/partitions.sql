@@ -104,6 +104,18 @@ ALTER TABLE users_low ENABLE TRIGGER prompt_cache_user_changed;
 SELECT prompt_cache.flush() >= 0 AS flushed;
 SELECT unsound(), look_all() AS first, look_all() AS second;
 SELECT * FROM look(10);
+-- The tables' owner, without any right of the extension's, makes and attaches partitions.
+CREATE ROLE regress_pc_part;
+GRANT ALL ON SCHEMA partitions TO regress_pc_part;
+ALTER TABLE users OWNER TO regress_pc_part;
+SET ROLE regress_pc_part;
+CREATE TABLE users_own PARTITION OF users FOR VALUES FROM (300) TO (310);
+CREATE TABLE users_own2 (LIKE users_own INCLUDING ALL);
+ALTER TABLE users ATTACH PARTITION users_own2 FOR VALUES FROM (310) TO (320);
+INSERT INTO users VALUES (301, 1, 'own'), (311, 1, 'own');
+DROP TABLE users_own2;
+RESET ROLE;
+SELECT unsound(), look_all() AS first, look_all() AS second;
 -- Everything comes off again.
 SELECT prompt_cache.detach(), (SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'prompt\_cache\_user%') AS before;
 SELECT count(*) AS triggers FROM pg_trigger WHERE tgname LIKE 'prompt\_cache\_user%';
@@ -112,3 +124,4 @@ DROP EXTENSION prompt_cache;
 SELECT count(*) AS triggers FROM pg_trigger WHERE tgname LIKE 'prompt\_cache\_%';
 CREATE EXTENSION prompt_cache;
 DROP SCHEMA partitions CASCADE;
+DROP ROLE regress_pc_part;

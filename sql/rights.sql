@@ -21,9 +21,10 @@ INSERT INTO users VALUES (42, 1, 'u42', 'regress_pc_reader'), (43, 1, 'u43', 're
 RESET ROLE;
 SELECT prompt_cache.attach();
 
--- Nothing is open to everybody.
+-- Nothing is open to everybody but what a trigger calls, which nothing else can.
 SELECT p.oid::regprocedure FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
  WHERE p.pronamespace = 'prompt_cache'::regnamespace AND a.grantee = 0;
+SELECT prompt_cache._source_changed();
 SELECT c.oid::regclass FROM pg_class c, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a
  WHERE c.relnamespace = 'prompt_cache'::regnamespace AND c.relkind IN ('r', 'v', 'S') AND a.grantee = 0;
 SELECT has_schema_privilege('regress_pc_nobody', 'prompt_cache', 'USAGE') AS usage;
@@ -40,6 +41,7 @@ SELECT prompt_cache.allow('regress_pc_reader');
 CREATE FUNCTION may(role text) RETURNS text LANGUAGE sql AS $$
     SELECT string_agg(p.proname, ', ' ORDER BY p.proname) FROM pg_proc p
      WHERE p.pronamespace = 'prompt_cache'::regnamespace AND has_function_privilege(role, p.oid, 'EXECUTE')
+       AND p.prorettype <> 'trigger'::regtype
 $$;
 CREATE FUNCTION may_read(role text) RETURNS text LANGUAGE sql AS $$
     SELECT string_agg(c.relname, ', ' ORDER BY c.relname) FROM pg_class c WHERE c.relnamespace = 'prompt_cache'::regnamespace

@@ -96,6 +96,7 @@ SELECT after('DELETE FROM tenants WHERE id = ''ACME''; ALTER TABLE tenants ALTER
 SELECT after('ALTER TABLE users ALTER system_prompt TYPE plan USING system_prompt::plan');
 SELECT after('ALTER TABLE users ALTER system_prompt TYPE date USING ''2026-01-02''');
 SELECT after('ALTER TABLE tenants ALTER system_prompt TYPE int USING 1');
+SELECT after('ALTER TABLE users ALTER tenant_id TYPE plan USING tenant_id::plan');
 SELECT after('ALTER TABLE users ALTER user_id TYPE bytea USING user_id::bytea');
 SELECT after('ALTER TABLE users DROP CONSTRAINT users_pkey; INSERT INTO users VALUES (''bob'', ''acme'', ''twice'')');
 SELECT after('ALTER TABLE users RENAME tenant_id TO t');
