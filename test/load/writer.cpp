@@ -104,7 +104,7 @@ void Writer::prepare_and_end() {
     // Another name each time: after a lost connection it tells whether the transaction is still there.
     prepared_name_ = "load-" + std::to_string(number_) + "-" + std::to_string(version_);
     session_.run("PREPARE TRANSACTION '" + prepared_name_ + "'");
-    sleep_ms(random_.below(10));
+    sleep_ms(random_.below(30));
     end_prepared();
 }
 

@@ -8,7 +8,7 @@ const std::vector<WriteKind>& Writer::kinds() {
         {"user", 200, &Writer::user},
         {"tenant", 40, &Writer::tenant},
         {"both", 300, &Writer::both},
-        {"application", 2, &Writer::application},
+        {"application", 8, &Writer::application},
         {"unrelated", 100, &Writer::unrelated},
         {"savepoint", 40, &Writer::savepoint},
         {"subtransactions", 5, &Writer::subtransactions},
@@ -80,7 +80,10 @@ void Writer::application() {
     lock({}, {}, true);
     execute("SELECT prompt_cache.set_application_prompt('(a:0:v" + str(version_) + ")')");
     note(Kind::kApplication, 0);
-    finish();
+    if (random_.percent(60))
+        prepare_and_end();  // meanwhile every hit is on an entry that was marked since
+    else
+        finish();
 }
 
 void Writer::unrelated() {

@@ -175,6 +175,7 @@ void Writer::triggers_off() {
 }
 
 void Writer::cache_calls() {
+    execute("RESET prompt_cache.memory");
     switch (random_.below(12)) {
         case 0:
             execute("SELECT prompt_cache.clear()");
