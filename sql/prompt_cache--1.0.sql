@@ -110,7 +110,8 @@ COMMENT ON EVENT TRIGGER prompt_cache_ddl IS 'Loads the library of prompt_cache 
 
 ----------------------------------------------------------------------------------------------------------------------
 -- The wiring as a lookup needs it. Reads tables and catalogs only, so that it sees one snapshot throughout. In plpgsql,
--- which keeps its plans: where nothing is cached this runs for every prompt.
+-- which keeps its plans: where nothing is cached this runs for every prompt. The names of the tables are those of now
+-- (regclass prints what the caches of the server say), since a query is parsed now, whatever snapshot it runs under.
 
 CREATE FUNCTION prompt_cache._sources(
     OUT role text, OUT relation oid, OUT is_root boolean, OUT arguments bytea)
@@ -160,7 +161,7 @@ BEGIN
            SELECT FROM pg_trigger t
             WHERE t.tgrelid = s.relation AND t.tgtype = k.tgtype AND t.tgenabled = 'A'
               AND t.tgfoid = 'prompt_cache._source_changed()'::regprocedure
-              AND t.tgqual IS NULL AND t.tgattr = ''::int2vector
+              AND t.tgqual IS NULL AND t.tgattr = ''::int2vector AND NOT t.tgdeferrable
               AND (k.kind = 'truncated' OR t.tgargs = s.arguments));
 END
 $$;
@@ -178,7 +179,7 @@ CREATE FUNCTION prompt_cache._usable_key(relation oid, name text) RETURNS text
     SELECT prompt_cache._key_type(a.atttypid)
       FROM pg_attribute a LEFT JOIN pg_collation l ON l.oid = a.attcollation
      WHERE a.attrelid = relation AND a.attname = name AND a.attnum > 0 AND NOT a.attisdropped
-       AND coalesce(l.collisdeterministic, true)
+       AND a.attgenerated <> 'v' AND coalesce(l.collisdeterministic, true)
        AND EXISTS (SELECT FROM pg_index i
                     WHERE i.indrelid = relation AND i.indisunique AND i.indimmediate AND i.indisvalid
                       AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum AND i.indpred IS NULL AND i.indexprs IS NULL)
@@ -190,7 +191,7 @@ CREATE FUNCTION prompt_cache._usable_prompt(relation oid, name text) RETURNS boo
     LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
     SELECT EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
                     WHERE a.attrelid = relation AND a.attname = name AND a.attnum > 0 AND NOT a.attisdropped
-                      AND to_jsonb(a) ->> 'attgenerated' IS DISTINCT FROM 'v'
+                      AND a.attgenerated <> 'v'   -- a trigger does not see what is computed when read
                       AND (t.typcategory = 'S' OR a.atttypid IN ('json'::regtype, 'jsonb'::regtype)))
 $$;
 COMMENT ON FUNCTION prompt_cache._usable_prompt(oid, text) IS 'Can a column hold a prompt?';
@@ -200,7 +201,8 @@ CREATE FUNCTION prompt_cache._usable_pointer(relation oid, name text, key_type t
     LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce((SELECT k.type IS NOT NULL AND (key_type = k.type OR 'text' IN (key_type, k.type))
                        FROM pg_attribute a CROSS JOIN LATERAL (SELECT prompt_cache._key_type(a.atttypid)) AS k(type)
-                      WHERE a.attrelid = relation AND a.attname = name AND a.attnum > 0 AND NOT a.attisdropped), false)
+                      WHERE a.attrelid = relation AND a.attname = name AND a.attnum > 0 AND NOT a.attisdropped
+                        AND a.attgenerated <> 'v'), false)
 $$;
 COMMENT ON FUNCTION prompt_cache._usable_pointer(oid, text, text) IS 'Can a column hold the tenant''s key?';
 
@@ -217,16 +219,16 @@ BEGIN
                  coalesce(t.relowner, 0), coalesce(u.relowner, 0)],
            ARRAY['SELECT prompt FROM ONLY prompt_cache.application',
                  CASE WHEN t.oid IS NOT NULL THEN
-                     format('SELECT t.%I::pg_catalog.text FROM %s %I.%I t WHERE t.%I OPERATOR(pg_catalog.=) $1',
-                            a.tenant_prompt, CASE t.relkind WHEN 'r' THEN 'ONLY' END, tn.nspname, t.relname, a.tenant_key)
+                     format('SELECT t.%I::pg_catalog.text FROM %s %s t WHERE t.%I OPERATOR(pg_catalog.=) $1',
+                            a.tenant_prompt, CASE t.relkind WHEN 'r' THEN 'ONLY' END, a.tenants, a.tenant_key)
                  ELSE '' END,
-                 coalesce(format('SELECT u.%I::pg_catalog.text, %s FROM %s %I.%I u WHERE u.%I OPERATOR(pg_catalog.=) $1',
+                 coalesce(format('SELECT u.%I::pg_catalog.text, %s FROM %s %s u WHERE u.%I OPERATOR(pg_catalog.=) $1',
                         a.user_prompt,
                         CASE WHEN t.oid IS NOT NULL
                              THEN format('u.%I::pg_catalog.%s::pg_catalog.text', a.user_tenant,
                                          CASE tt.name WHEN 'bigint' THEN 'int8' ELSE tt.name END)
                              ELSE 'NULL::pg_catalog.text' END,
-                        CASE u.relkind WHEN 'r' THEN 'ONLY' END, coalesce(un.nspname, ''), coalesce(u.relname, ''), a.user_key), '')],
+                        CASE u.relkind WHEN 'r' THEN 'ONLY' END, a.users, a.user_key), '')],
            CASE WHEN u.oid IS NULL THEN 'the users table is gone'
                 WHEN a.tenants IS NOT NULL AND t.oid IS NULL THEN 'the tenants table is gone'
                 WHEN ut.name IS NULL THEN format('%I.%I has no usable key column %I', un.nspname, u.relname, a.user_key)

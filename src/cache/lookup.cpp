@@ -67,6 +67,15 @@ text* hit(const LookupContext& context, std::string_view user_key, bool& absent)
     return prompt;
 }
 
+// The user's bucket and slot follow from the key alone: they are fetched while the wiring is judged.
+void prefetch_user(const KeyInput& input) noexcept {
+    if (!shared || !input.number) return;
+    KeyBuffer buffer;
+    const std::string_view key{buffer.bytes, static_cast<std::size_t>(pg_lltoa(*input.number, buffer.bytes))};
+    memory::prefetch(EntryKey(EntryKind::kUser, key));
+    __builtin_prefetch(&slot_of(Tag(TagKind::kUser, key)));
+}
+
 void count_call(const LookupContext& context, Source source, bool bypassed) noexcept {
     if (!shared) return;
     using core::Counter;
@@ -147,6 +156,7 @@ void close_lookup(LookupContext& context) {
 
 PromptAnswer get_or_build(const KeyInput& input) {
     const TimestampTz began = settings::log_lookups ? GetCurrentTimestamp() : 0;
+    prefetch_user(input);
     LookupContext context = open_lookup();
     KeyBuffer buffer;
     const std::string_view key = canonical_key(context.attachment->user_key(), input, buffer);

@@ -67,6 +67,10 @@ std::int64_t now() noexcept {
     return static_cast<std::int64_t>(time.tv_sec) * 1000000 + time.tv_nsec / 1000;
 }
 
+void prefetch(const EntryKey& key) noexcept {
+    __builtin_prefetch(&bucket_of(key.hash));
+}
+
 bool find(const EntryKey& key, FoundEntry& found) noexcept {
     if (key.text.size() > kMaxKeyLength) return false;
     found.bucket = &bucket_of(key.hash);
@@ -77,10 +81,11 @@ bool find(const EntryKey& key, FoundEntry& found) noexcept {
         std::uint32_t unit = found.bucket->head.load(std::memory_order_relaxed);
         for (int steps = 0; unit != 0 && unit < shared.units && steps < kMaxChain; steps++) {
             const auto* entry = reinterpret_cast<const EntryShared*>(payload_at(unit));
-            // Tags and key lie on the next line, the value begins there: fetch them while the hash is
-            // compared.
+            // Dependencies and key lie on the next line, the value begins there; the use is counted at the end.
+            __builtin_prefetch(entry);
             __builtin_prefetch(payload_at(unit) + core::Arena::kUnitBytes);
             __builtin_prefetch(payload_at(unit) + 2 * core::Arena::kUnitBytes);
+            __builtin_prefetch(&shared.uses[unit], 1);
             if (__atomic_load_n(&entry->hash, __ATOMIC_RELAXED) == key.hash &&
                 (matched = matches(unit, key, found)))
                 break;

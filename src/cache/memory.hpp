@@ -118,6 +118,9 @@ namespace memory {
 // Microseconds of a clock that nobody can set.
 std::int64_t now() noexcept;
 
+// Asks for the cache line where find() will begin.
+void prefetch(const EntryKey& key) noexcept;
+
 // A reader's steps. find() and read_…() may return what is being changed; only while still_there() says so is
 // any of it true. find() gives up (false) after a few moves of the bucket; an expired entry is not found.
 bool find(const EntryKey& key, FoundEntry& found) noexcept;

@@ -11,17 +11,18 @@ namespace prompt_cache {
 // A sixty-fourth of the slots is for `*` of the databases, an eighth for tags that many entries share, the
 // rest for rows.
 inline std::uint32_t slot_number(Oid database, Tag tag) noexcept {
-    const std::uint64_t hash = hash_combine64(tag.hash, database);
-    const std::uint32_t count = shared.slot_mask + 1;
-    const std::uint32_t all = count / 64;
-    const std::uint32_t many = count / 8;
+    const std::uint64_t hash = hash_combine64(tag.hash, database) >> 32;
+    const std::uint64_t count = shared.slot_mask + 1ULL;
+    const std::uint64_t all = count / 64;
+    const std::uint64_t many = count / 8;
+    const auto place = [hash](std::uint64_t n) { return hash * n >> 32; };  // a modulo without the division
     switch (tag.tag_class()) {
         case TagClass::kAll:
-            return static_cast<std::uint32_t>(hash % all);
+            return static_cast<std::uint32_t>(place(all));
         case TagClass::kShared:
-            return all + static_cast<std::uint32_t>(hash % many);
+            return static_cast<std::uint32_t>(all + place(many));
         default:
-            return all + many + static_cast<std::uint32_t>(hash % (count - all - many));
+            return static_cast<std::uint32_t>(all + many + place(count - all - many));
     }
 }
 

@@ -24,6 +24,16 @@ core::Xid own_xid() {
     return U64FromFullTransactionId(GetTopFullTransactionId());
 }
 
+// Most messages are about what cannot be a source: catalogs, temporary tables, indexes. One that is gone can
+// be.
+bool can_be_source(Oid relation) {
+    if (!OidIsValid(relation)) return true;  // stands for all
+    if (relation < FirstNormalObjectId) return false;
+    const char kind = get_rel_relkind(relation);
+    return kind == '\0' || ((kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE) &&
+                            get_rel_persistence(relation) != RELPERSISTENCE_TEMP);
+}
+
 // Did this transaction change the definition of a source? VACUUM and ANALYZE send the same messages as DDL;
 // they change no row, and an id assigned inside a lazy VACUUM would be missing from other snapshots.
 bool changed_a_source() {
@@ -35,9 +45,8 @@ bool changed_a_source() {
     std::optional<SourceSet> sources;
     for (int i = 0; i < count && !found; i++) {
         const SharedInvalidationMessage& message = messages[i];
-        const bool about_relation =
-            message.id == SHAREDINVALRELCACHE_ID && message.rc.dbId == MyDatabaseId &&
-            (!OidIsValid(message.rc.relId) || message.rc.relId >= FirstNormalObjectId);
+        const bool about_relation = message.id == SHAREDINVALRELCACHE_ID && message.rc.dbId == MyDatabaseId &&
+                                    can_be_source(message.rc.relId);
         const bool about_schema = message.id == NAMESPACEOID && message.cc.dbId == MyDatabaseId;
         if (!about_relation && !about_schema) continue;
         if (!sources) sources = current_sources();
