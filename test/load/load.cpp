@@ -69,8 +69,24 @@ long long as_number(const std::atomic<std::int64_t>& value) {
     return value.load();
 }
 
+// What the primary counted since it was started.
+struct Counted {
+    double behind = -1;  // hits of an entry that a writer has marked since, for 100 hits; -1: not counted
+    std::int64_t evictions = 0;
+};
+
+Counted counted(const Options& options) {
+    Session session(options.primary, "load summary");
+    const Rows rows = session.run(
+        "SELECT (prompt_cache.health()->'tiers'->'memory'->>'hits_behind')::float8 * 100 / "
+        "nullif(hits_memory, 0), evictions"
+        " FROM prompt_cache.stats WHERE namespace = 'prompt'");
+    if (rows.count() == 0) return {};
+    return {rows.null(0, 0) ? -1 : std::stod(rows.text(0, 0)), rows.number(0, 1)};
+}
+
 int summary(const Options& options, Tally& tally, Violations& violations, History& history, double seconds,
-            double behind) {
+            const Counted& server) {
     const std::int64_t judged = history.judge(violations);
     const long long reads = as_number(tally.primary.reads) + as_number(tally.standby.reads);
     const auto print_sources = [](const char* name, const Sources& sources) {
@@ -86,8 +102,10 @@ int summary(const Options& options, Tally& tally, Violations& violations, Histor
     std::printf("duration             %.0f s\n", seconds);
     const double share = print_sources("primary", tally.primary);
     if (tally.standby.reads > 0) print_sources("standby", tally.standby);
-    if (behind >= 0)
-        std::printf("  with d > 0         %.2f of 100 memory hits since the server was started\n", behind);
+    if (server.behind >= 0)
+        std::printf("  with d > 0         %.2f of 100 memory hits since the server was started\n",
+                    server.behind);
+    std::printf("  evictions          %lld\n", static_cast<long long>(server.evictions));
     std::printf("  judged offline     %lld reads against %zu commits\n", static_cast<long long>(judged),
                 history.commits());
     std::printf("transactions         %lld committed, %lld rolled back or refused, %lld lost at COMMIT\n",
@@ -101,20 +119,9 @@ int summary(const Options& options, Tally& tally, Violations& violations, Histor
         std::printf(" (0 in %lld: fewer than %.2g a read, at 95 %%)", reads,
                     3.0 / static_cast<double>(reads));
     std::printf("\n");
-    const bool enough = reads > 0 && (!options.hits_required || (share >= 50 && behind != 0));
+    const bool enough = reads > 0 && (!options.hits_required || (share >= 50 && server.behind != 0));
     if (!enough) std::printf("too few memory hits: a cache that bypasses everything passes any oracle\n");
     return violations.total() == 0 && enough ? 0 : 1;
-}
-
-// Hits of an entry that a writer has marked since and that is still exact, for 100 hits, since the server was
-// started; -1 where the server does not count them.
-double hits_behind(const Options& options) {
-    Session session(options.primary, "load summary");
-    const Rows rows = session.run(
-        "SELECT (prompt_cache.health()->'tiers'->'memory'->>'hits_behind')::float8 * 100 / "
-        "nullif(hits_memory, 0)"
-        " FROM prompt_cache.stats WHERE namespace = 'prompt'");
-    return rows.count() == 0 || rows.null(0, 0) ? -1 : std::stod(rows.text(0, 0));
 }
 
 // Until the standby has the schema.
@@ -159,7 +166,7 @@ int run(const Options& options) {
     stop = true;
     for (std::thread& thread : threads) thread.join();
     const double took = seconds();
-    return summary(options, tally, violations, history, took, hits_behind(options));
+    return summary(options, tally, violations, history, took, counted(options));
 }
 
 }  // namespace
