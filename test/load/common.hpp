@@ -36,7 +36,7 @@ struct Options {
     std::string mix;  // this kind of writer only
     bool partitioned = false;
     bool hits_required = true;  // fewer than half memory hits fail the run
-    bool large = true;          // a quarter of the users has 60 kB prompts, which a small cache must evict
+    bool large = true;          // a quarter of the users has 130 kB prompts, which a small cache must evict
 };
 
 // The keys of the schema. Every user and tenant has two keys, and is found under one of them at a time (or

@@ -4,7 +4,7 @@ namespace load {
 
 std::string user_text(const Options& options, Id key, Id version) {
     const Id base = key >= kUserOffset ? key - kUserOffset : key;
-    const std::size_t size = options.large && base % 4 == 3 ? 60000 : static_cast<std::size_t>(base % 7) * 60;
+    const std::size_t size = options.large && base % 4 == 3 ? 130000 : static_cast<std::size_t>(base % 7) * 60;
     return "(u:" + std::to_string(key) + ":v" + std::to_string(version) + ")" +
            std::string(size, static_cast<char>('a' + version % 26));
 }
