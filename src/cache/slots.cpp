@@ -15,10 +15,14 @@ core::Xid primary_since() noexcept {
     return boot.compare_exchange_strong(since, next, std::memory_order_acq_rel) ? next : since;
 }
 
-void mark_tags(std::span<const Tag> tags, core::Xid writer) noexcept {
+void mark_tags(std::span<const Tag> tags, core::Xid writer) {
     if (!shared) return;
     primary_since();
-    for (const Tag tag : tags) slot_of(tag).mark(writer);
+    core::Moment moment;
+    moment.now = view_of(GetLatestSnapshot());
+    moment.next = U64FromFullTransactionId(ReadNextFullTransactionId());
+    moment.own = full_xid(GetTopTransactionIdIfAny());
+    for (const Tag tag : tags) slot_of(tag).mark(writer, moment);
     shared.control->statistics.add(backend_number(), core::kPromptNamespace, core::Counter::kInvalidations,
                                    tags.size());
 }

@@ -2,9 +2,13 @@
 
 #include <sched.h>
 
+#include <algorithm>
+
 namespace prompt_cache::core {
 
 namespace {
+
+constexpr std::uint32_t kSettledBit = 1u << 31;
 
 // The lock's holder runs a dozen instructions; a waiter that still does not get through has found it
 // preempted.
@@ -20,20 +24,32 @@ void pause_or_yield(unsigned& spins) noexcept {
 
 }  // namespace
 
-bool SlotHistory::push(Xid writer) noexcept {
+bool SlotHistory::push(Xid writer, const Moment* moment) noexcept {
     if (writer != kFrozenXid)
         for (unsigned i = 0; i < n; i++)
             if (xid[i] == writer) return false;
-    if (n == kSlotIds) {
-        if (xid[kSlotIds - 1] > dropped_max_xid) dropped_max_xid = xid[kSlotIds - 1];
-    } else {
+    if (n == kSlotIds)
+        drop(xid[kSlotIds - 1], moment);
+    else
         n++;
-    }
     for (unsigned i = n - 1; i > 0; i--) xid[i] = xid[i - 1];
     xid[0] = writer;
     if (writer > max_xid) max_xid = writer;
     gen++;
     return true;
+}
+
+void SlotHistory::drop(Xid dropped, const Moment* moment) noexcept {
+    const bool finished = moment && moment->finished(dropped);
+    const bool all_finished = settled || dropped_bound == 0 || (moment && dropped_bound < moment->now.xmin);
+    if (finished && all_finished) {
+        dropped_bound = std::max(settled ? dropped_bound : 0, moment->next);
+        settled = true;
+    } else {
+        // A settled bound is beyond every id it stands for, so it serves as a bound on xmin too.
+        dropped_bound = std::max(dropped_bound, dropped);
+        settled = false;
+    }
 }
 
 bool SlotHistory::hit(std::uint64_t entry_gen, const SnapshotView& snapshot) const noexcept {
@@ -55,7 +71,7 @@ bool SlotHistory::hit(std::uint64_t entry_gen, const SnapshotView& snapshot) con
     if (applies(Rule::kOldestComplete))
         for (unsigned i = static_cast<unsigned>(d); i < n; i++)
             if (!snapshot.complete(xid[i])) return false;
-    return !applies(Rule::kDroppedBound) || dropped_max_xid < snapshot.xmin;
+    return !applies(Rule::kDroppedBound) || dropped_complete(snapshot);
 }
 
 std::optional<std::uint64_t> SlotHistory::store_generation(const SnapshotView& snapshot) const noexcept {
@@ -64,7 +80,7 @@ std::optional<std::uint64_t> SlotHistory::store_generation(const SnapshotView& s
     while (k < n && !snapshot.complete(xid[k])) k++;
     for (unsigned i = k; i < n; i++)
         if (!snapshot.complete(xid[i])) return std::nullopt;
-    if (applies(Rule::kDroppedBound) && dropped_max_xid >= snapshot.xmin) return std::nullopt;
+    if (applies(Rule::kDroppedBound) && !dropped_complete(snapshot)) return std::nullopt;
     return gen - k;
 }
 
@@ -72,7 +88,7 @@ bool SlotHistory::all_complete(const SnapshotView& snapshot) const noexcept {
     if (max_xid < snapshot.xmin) return true;
     for (unsigned i = 0; i < n; i++)
         if (!snapshot.complete(xid[i])) return false;
-    return dropped_max_xid < snapshot.xmin;
+    return dropped_complete(snapshot);
 }
 
 std::uint32_t SlotShared::lock() noexcept {
@@ -98,8 +114,10 @@ SlotHistory SlotShared::copy() const noexcept {
     SlotHistory history;
     history.gen = gen.load(relaxed);
     history.max_xid = max_xid.load(relaxed);
-    history.dropped_max_xid = dropped_max_xid.load(relaxed);
-    history.n = n.load(relaxed);
+    history.dropped_bound = dropped_bound.load(relaxed);
+    const std::uint32_t filled = n.load(relaxed);
+    history.n = filled & ~kSettledBit;
+    history.settled = (filled & kSettledBit) != 0;
     for (unsigned i = 0; i < kSlotIds; i++) history.xid[i] = xid[i].load(relaxed);
     return history;
 }
@@ -108,8 +126,8 @@ void SlotShared::assign(const SlotHistory& history) noexcept {
     constexpr auto relaxed = std::memory_order_relaxed;
     gen.store(history.gen, relaxed);
     max_xid.store(history.max_xid, relaxed);
-    dropped_max_xid.store(history.dropped_max_xid, relaxed);
-    n.store(history.n, relaxed);
+    dropped_bound.store(history.dropped_bound, relaxed);
+    n.store(history.n | (history.settled ? kSettledBit : 0), relaxed);
     for (unsigned i = 0; i < kSlotIds; i++) xid[i].store(history.xid[i], relaxed);
 }
 
@@ -131,7 +149,7 @@ SlotHistory SlotShared::read_locked() noexcept {
     return history;
 }
 
-void SlotShared::mark(Xid writer) noexcept {
+void SlotShared::mark(Xid writer, const Moment& moment) noexcept {
     const std::uint32_t before = lock();
     SlotHistory history = copy();
     if (!applies(Rule::kWholeMark)) {
@@ -141,12 +159,12 @@ void SlotShared::mark(Xid writer) noexcept {
         for (unsigned i = 0; i < 2000; i++) sched_yield();
         const std::uint32_t again = lock();
         history = copy();
-        if (history.push(writer)) history.gen--;
+        if (history.push(writer, &moment)) history.gen--;
         assign(history);
         unlock(again);
         return;
     }
-    if (history.push(writer)) assign(history);
+    if (history.push(writer, &moment)) assign(history);
     unlock(before);
 }
 

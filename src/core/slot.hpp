@@ -53,16 +53,39 @@ struct SnapshotView {
     }
 };
 
+// What a marker knows of who is running: a snapshot taken before it marks, and the next id after that.
+struct Moment {
+    SnapshotView now;
+    Xid next = 0;
+    Xid own = 0;  // the marker's own id, which its snapshot leaves out
+
+    bool finished(Xid xid) const noexcept { return xid != own && now.complete(xid); }
+};
+
 // A slot as one consistent copy; the pure half of this file works on it.
+//
+// Ids pushed out of xid[] leave a bound behind, beyond which a snapshot is sure to see them all as complete.
+// As a rule every one of them had finished when it was pushed out: then any snapshot taken later sees them
+// complete, and one whose xmax lies beyond the next id of that moment was taken later (`settled`). Where one
+// was still running, only a snapshot whose xmin lies beyond it will do. Without the first kind of bound one
+// long transaction, holding xmin back, would turn every slot that was marked five times since into misses
+// until it ends.
 struct SlotHistory {
     std::uint64_t gen = 0;             // marks ever made
     Xid max_xid = 0;                   // highest id ever marked
-    Xid dropped_max_xid = 0;           // highest id ever pushed out of xid[]
+    Xid dropped_bound = 0;             // of the ids pushed out, 0 = none
+    bool settled = false;              // the bound is on xmax, not on xmin
     std::uint32_t n = 0;               // how many of xid[] are filled
     Xid xid[kSlotIds] = {0, 0, 0, 0};  // newest first
 
     // Remembers one more writer. A writer that is remembered already changes nothing; DDL marks always count.
-    bool push(Xid writer) noexcept;
+    // Without a moment an id that is pushed out counts as running.
+    bool push(Xid writer, const Moment* moment = nullptr) noexcept;
+
+    // Are all ids that were pushed out complete for the snapshot?
+    bool dropped_complete(const SnapshotView& snapshot) const noexcept {
+        return settled ? dropped_bound < snapshot.xmax : dropped_bound < snapshot.xmin;
+    }
 
     // Is an entry of generation `entry_gen` exactly what a build under `snapshot` would give?
     bool hit(std::uint64_t entry_gen, const SnapshotView& snapshot) const noexcept;
@@ -73,16 +96,19 @@ struct SlotHistory {
 
     // Does the snapshot see every writer this slot ever had?
     bool all_complete(const SnapshotView& snapshot) const noexcept;
+
+  private:
+    void drop(Xid dropped, const Moment* moment) noexcept;
 };
 
 // One cache line of shared memory. All fields but `seq` change only under `seq` odd; zero bytes are a valid
 // empty slot.
 struct alignas(64) SlotShared {
     std::atomic<std::uint32_t> seq;  // odd: locked. Release in unlock() pairs with acquire in read()
-    std::atomic<std::uint32_t> n;
+    std::atomic<std::uint32_t> n;    // its highest bit: settled
     std::atomic<std::uint64_t> gen;
     std::atomic<std::uint64_t> max_xid;
-    std::atomic<std::uint64_t> dropped_max_xid;
+    std::atomic<std::uint64_t> dropped_bound;
     std::atomic<std::uint64_t> xid[kSlotIds];
 
     SlotHistory read() const noexcept;  // a consistent copy, without writing anything
@@ -97,7 +123,7 @@ struct alignas(64) SlotShared {
         return quiet && (before & 1) == 0 && seq.load(std::memory_order_relaxed) == before;
     }
     SlotHistory read_locked() noexcept;  // the same, under the lock
-    void mark(Xid writer) noexcept;
+    void mark(Xid writer, const Moment& moment) noexcept;
 
   private:
     std::uint32_t lock() noexcept;

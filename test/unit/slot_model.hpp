@@ -30,19 +30,32 @@ inline constexpr Xid kFirstXid = (Xid{5} << 32) - 3;
 
 struct WorldOptions {
     unsigned writers = 3;
-    unsigned begun = 0;  // so many of them run from the start
-    unsigned quick = 0;  // bit i: writer i does all that is left to it, up to the commit, in one step
+    unsigned begun = 0;       // so many of them run from the start
+    unsigned quick = 0;       // bit i: writer i does all that is left to it, up to the commit, in one step
+    unsigned bystanders = 0;  // bit i: writer i is quick and changes another tag
     unsigned readers = 2;
     unsigned rounds = 2;
     bool distinct_readers = false;  // count worlds apart that differ only in which reader is which
     bool remarks = false;           // a writer may mark twice
+    bool settle = false;            // writers look who is running, in a step of its own before the mark
+    bool settle_running = false;    // broken: what they see running counts as finished
+    bool settle_early = false;      // broken: the bound is the id they drop, not the next id
     bool lease = false;             // a reader's value is read after its snapshot, as an application does
     bool lease_with_k = false;      // broken: a lease stored by the rule for builders
     bool late_mark = false;         // broken: a writer ends before it marks
     bool torn_number = false;       // broken: a mark's number appears before its id
 };
 
-enum WriterStep : std::uint8_t { kUnborn, kBegun, kNumbered, kMarked, kRemarked, kEndedUnmarked, kDone };
+enum WriterStep : std::uint8_t {
+    kUnborn,
+    kBegun,
+    kLooked,
+    kNumbered,
+    kMarked,
+    kRemarked,
+    kEndedUnmarked,
+    kDone
+};
 enum ReaderStep : std::uint8_t { kIdle, kHasSnapshot, kLoaded, kMissed, kBuilt, kJudgedStore, kFinished };
 
 // Writer i has id kFirstXid + i. Bit sets over writers. All bytes are compared: no padding.
@@ -56,6 +69,9 @@ struct World {
     std::uint8_t born, completed_end;  // ids given out; one past the highest that ended
     std::uint8_t gen, n;
     std::uint8_t max_id, dropped_id, id[kSlotIds];  // 0 = none, else writer + 1
+    std::uint8_t settled, unused;
+    std::uint16_t look_running[kMaxWriters];  // what a writer saw before it marks
+    std::uint8_t look_xmax[kMaxWriters], look_next[kMaxWriters];
     std::uint8_t step[kMaxWriters];
     Reader reader[kMaxReaders];
 };
@@ -73,7 +89,9 @@ class Explorer {
     explicit Explorer(const WorldOptions& options) : options_(options) {}
 
     // Counts over everything explored; a proof in which nothing hit would prove nothing.
-    std::uint64_t states = 0, hits = 0, hits_behind = 0, stores = 0, stores_behind = 0, drops = 0;
+    std::uint64_t states = 0, hits = 0, hits_behind = 0, stores = 0, stores_behind = 0, drops = 0,
+                  settled_drops = 0;
+    std::uint64_t settled_hits = 0;   // that a bound on xmin alone would have refused
     bool violated = false;
     World witness{};
 
@@ -173,7 +191,8 @@ class Explorer {
         SlotHistory slot;
         slot.gen = world.gen;
         slot.max_xid = id_to_xid(world.max_id);
-        slot.dropped_max_xid = id_to_xid(world.dropped_id);
+        slot.dropped_bound = id_to_xid(world.dropped_id);
+        slot.settled = world.settled != 0;
         slot.n = world.n;
         for (unsigned i = 0; i < kSlotIds; ++i) slot.xid[i] = id_to_xid(world.id[i]);
         return slot;
@@ -181,11 +200,20 @@ class Explorer {
 
     void mark(World& world, unsigned writer, bool count = true) {
         SlotHistory slot = history(world);
-        if (!slot.push(kFirstXid + writer)) return;
+        std::uint32_t running[kMaxWriters];
+        const std::uint16_t seen = options_.settle_running ? 0 : world.look_running[writer];
+        const core::Moment moment{
+            view(seen, world.look_xmax[writer], running),
+            options_.settle_early ? slot.xid[kSlotIds - 1] : kFirstXid + world.look_next[writer],
+            kFirstXid + writer};
+        if (!slot.push(kFirstXid + writer, options_.settle ? &moment : nullptr)) return;
         if (count) world.gen = static_cast<std::uint8_t>(slot.gen);
-        if (slot.dropped_max_xid != 0) ++drops;
+        if (slot.dropped_bound != 0) ++drops;
+        if (slot.settled) ++settled_drops;
+        world.settled = slot.settled;
+        forget_look(world, writer);
         world.max_id = xid_to_id(slot.max_xid);
-        world.dropped_id = xid_to_id(slot.dropped_max_xid);
+        world.dropped_id = xid_to_id(slot.dropped_bound);
         world.n = static_cast<std::uint8_t>(slot.n);
         for (unsigned i = 0; i < kSlotIds; ++i) world.id[i] = xid_to_id(slot.xid[i]);
     }
@@ -198,11 +226,37 @@ class Explorer {
         world.step[writer] = next_step;
     }
 
-    bool is_quick(unsigned writer) const { return (options_.quick >> writer & 1) != 0; }
+    bool is_quick(unsigned writer) const {
+        return ((options_.quick | options_.bystanders) >> writer & 1) != 0;
+    }
 
     void mark_and_commit(World& world, unsigned writer) {
-        mark(world, writer);
+        if ((options_.bystanders >> writer & 1) == 0) {
+            look(world, writer);
+            mark(world, writer);
+        }
         end(world, writer, true, kDone);
+    }
+
+    // What writer sees of the others before it marks; itself it leaves out.
+    void look(World& world, unsigned writer) const {
+        if (!options_.settle) return;
+        world.look_xmax[writer] = world.completed_end;
+        world.look_running[writer] =
+            static_cast<std::uint16_t>(world.running & ((1u << world.completed_end) - 1) & ~(1u << writer));
+        world.look_next[writer] = world.born;
+    }
+    static void forget_look(World& world, unsigned writer) {
+        world.look_running[writer] = 0;
+        world.look_xmax[writer] = world.look_next[writer] = 0;
+    }
+
+    static SnapshotView view(std::uint16_t running_set, std::uint8_t xmax, std::uint32_t* running) {
+        unsigned count = 0;
+        for (unsigned i = 0; i < kMaxWriters; ++i)
+            if (running_set >> i & 1) running[count++] = static_cast<std::uint32_t>(kFirstXid + i);
+        const unsigned xmin = running_set == 0 ? xmax : static_cast<unsigned>(std::countr_zero(running_set));
+        return {kFirstXid + xmin, kFirstXid + xmax, {running, count}};
     }
 
     static void take_snapshot(const World& world, World::Reader& reader) {
@@ -212,8 +266,9 @@ class Explorer {
             reader.running == 0 ? reader.xmax : static_cast<std::uint8_t>(std::countr_zero(reader.running));
     }
 
-    static std::uint16_t value_for(const World& world, const World::Reader& reader) {
-        return static_cast<std::uint16_t>(world.committed & ((1u << reader.xmax) - 1) & ~reader.running);
+    std::uint16_t value_for(const World& world, const World::Reader& reader) const {
+        return static_cast<std::uint16_t>(world.committed & ((1u << reader.xmax) - 1) & ~reader.running &
+                                          ~options_.bystanders);
     }
 
     template <typename Emit>
@@ -245,7 +300,12 @@ class Explorer {
             ++next.gen;
             next.step[writer] = kNumbered;
             emit(next);
-        } else if ((step == kBegun && !options_.late_mark) || step == kNumbered || step == kEndedUnmarked) {
+        } else if (step == kBegun && options_.settle) {
+            look(next, writer);
+            next.step[writer] = kLooked;
+            emit(next);
+        } else if ((step == kBegun && !options_.late_mark) || step == kLooked || step == kNumbered ||
+                   step == kEndedUnmarked) {
             mark(next, writer, step != kNumbered);
             next.step[writer] = step == kEndedUnmarked ? kDone : kMarked;
             emit(next);
@@ -258,6 +318,7 @@ class Explorer {
             emit(next);
             if (options_.remarks && step == kMarked) {
                 next = world;
+                look(next, writer);
                 mark(next, writer);
                 next.step[writer] = kRemarked;
                 emit(next);
@@ -267,10 +328,7 @@ class Explorer {
 
     void reader_move(World& world, World::Reader& reader) {
         std::uint32_t running[kMaxWriters];
-        unsigned count = 0;
-        for (unsigned i = 0; i < kMaxWriters; ++i)
-            if (reader.running >> i & 1) running[count++] = static_cast<std::uint32_t>(kFirstXid + i);
-        const SnapshotView snapshot{kFirstXid + reader.xmin, kFirstXid + reader.xmax, {running, count}};
+        const SnapshotView snapshot = view(reader.running, reader.xmax, running);
         const SlotHistory slot = history(world);
         const auto next_round = [&] {
             const auto round = static_cast<std::uint8_t>(reader.round + 1);
@@ -294,6 +352,7 @@ class Explorer {
                 if (reader.has_value != 0 && slot.hit(reader.gen, snapshot)) {
                     ++hits;
                     hits_behind += reader.gen != world.gen;
+                    settled_hits += slot.settled && slot.xid[kSlotIds - 1] >= snapshot.xmin;
                     if (reader.value != value_for(world, reader)) {
                         violated = true;
                         witness = world;

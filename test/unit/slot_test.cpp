@@ -76,18 +76,18 @@ TEST(Slot, PushKeepsTheNewestFirst) {
     EXPECT_EQ(slot.n, 3u);
     EXPECT_EQ(slot.xid[0], 13u);
     EXPECT_EQ(slot.xid[2], 11u);
-    EXPECT_EQ(slot.dropped_max_xid, 0u);
+    EXPECT_EQ(slot.dropped_bound, 0u);
     for (const Xid again : {11, 12, 13}) EXPECT_FALSE(slot.push(again));
     EXPECT_EQ(slot.gen, 3u);
 }
 
 TEST(Slot, PushedOutIdsRaiseTheDroppedBound) {
     SlotHistory slot = marked_by({50, 20, 30, 40});
-    EXPECT_EQ(slot.dropped_max_xid, 0u);
+    EXPECT_EQ(slot.dropped_bound, 0u);
     EXPECT_TRUE(slot.push(25));
-    EXPECT_EQ(slot.dropped_max_xid, 50u);
+    EXPECT_EQ(slot.dropped_bound, 50u);
     EXPECT_TRUE(slot.push(26));  // 20 goes: lower, the bound stays
-    EXPECT_EQ(slot.dropped_max_xid, 50u);
+    EXPECT_EQ(slot.dropped_bound, 50u);
     EXPECT_EQ(slot.max_xid, 50u);
     EXPECT_EQ(slot.n, kSlotIds);
     EXPECT_TRUE(slot.push(50));  // no longer remembered: counts again
@@ -189,13 +189,13 @@ TEST(Slot, SharedSlotFollowsTheHistory) {
     for (int i = 0; i < 2000; ++i) {
         const Xid writer =
             random() % 10 == 0 ? kFrozenXid : kWrap - 500 + static_cast<Xid>(i) / 2 + random() % 6;
-        shared.mark(writer);
+        shared.mark(writer, {});
         history.push(writer);
         for (const SlotHistory& copy : {shared.read(), shared.read_locked()}) {
             ASSERT_EQ(copy.gen, history.gen);
             ASSERT_EQ(copy.n, history.n);
             ASSERT_EQ(copy.max_xid, history.max_xid);
-            ASSERT_EQ(copy.dropped_max_xid, history.dropped_max_xid);
+            ASSERT_EQ(copy.dropped_bound, history.dropped_bound);
             for (unsigned k = 0; k < kSlotIds; ++k) ASSERT_EQ(copy.xid[k], history.xid[k]);
         }
         // The verdict on the shared slot is the one on its history.
@@ -241,7 +241,7 @@ TEST(Slot, VerdictAgainstTheWholeHistory) {
         };
         bool all = true;
         for (const Xid mark : marks) all &= view.complete(mark);
-        const bool sure = slot.dropped_max_xid < snapshot.xmin;
+        const bool sure = slot.dropped_bound < snapshot.xmin;
         for (std::uint64_t gen = 0; gen <= marks.size() + 1; ++gen) {
             const bool hit = slot.hit(gen, view);
             const bool expected = gen <= marks.size() && marks.size() - gen <= slot.n && sure && exact(gen);
@@ -341,6 +341,63 @@ TEST(SlotWorlds, RandomWalksWithEightWriters) {
     }
 }
 
+// Writers that look who is running before they mark, in a step of its own: ids that had finished leave a
+// bound on xmax. What is pushed out while it runs must still hold readers back.
+WorldOptions settling(WorldOptions options) {
+    options.settle = true;
+    return options;
+}
+// The first runs all the time; short ones pass, some of which change another tag and only move the next id
+// on.
+WorldOptions with_bystanders() {
+    return {.writers = 8, .begun = 1, .quick = 0b0111110, .bystanders = 0b11000000, .rounds = 2};
+}
+
+TEST(SlotWorlds, SettledBoundIsExact) {
+    for (const WorldOptions& options :
+         {settling(one_long_writer()), settling(all_at_once()), settling(with_bystanders())}) {
+        Explorer world(options);
+        EXPECT_TRUE(world.explore_all(kMostStates))
+            << "violated " << world.violated << " states " << world.states;
+        EXPECT_GT(world.drops, 100u);
+        EXPECT_GT(world.settled_drops, 100u);
+        EXPECT_GT(world.hits, 100u);
+        if (options.bystanders != 0) {
+            EXPECT_GT(world.settled_hits, 100u);
+        }
+    }
+}
+
+TEST(SlotWorlds, SettledBoundInRandomWalks) {
+    std::mt19937_64 random(2);
+    for (unsigned begun = 0; begun < 10; ++begun) {
+        Explorer world(settling({.writers = 10,
+                                 .begun = begun,
+                                 .bystanders = 0b1001001000,
+                                 .readers = 3,
+                                 .rounds = 6,
+                                 .remarks = true}));
+        EXPECT_TRUE(world.walk(random, 4000)) << begun;
+        EXPECT_GT(world.settled_drops, 100u) << begun;
+    }
+}
+
+// One transaction runs all the time and five others mark and commit: the sixth mark's readers hit again.
+TEST(Slot, ALongTransactionDoesNotKeepABusySlotFromHitting) {
+    SlotHistory slot;
+    const std::uint32_t long_one = 100;
+    for (Xid writer = 101; writer <= 106; ++writer) {
+        const prompt_cache::core::Moment moment{{100, writer, {&long_one, 1}}, writer + 1, writer};
+        slot.push(writer, &moment);
+    }
+    const SnapshotView later{100, 108, {&long_one, 1}};
+    EXPECT_TRUE(slot.settled);
+    ASSERT_TRUE(slot.store_generation(later));
+    EXPECT_TRUE(slot.hit(6, later));
+    const SnapshotView too_early{100, 106, {&long_one, 1}};
+    EXPECT_FALSE(slot.hit(5, too_early));
+}
+
 // Negative controls: without the rule, some order of steps gives a wrong answer and the explorer finds it.
 void expect_caught(const WorldOptions& options) {
     Explorer world(options);
@@ -383,6 +440,18 @@ TEST(SlotControls, MarkBeforeEnd) {
 TEST(SlotControls, WholeMark) {
     WorldOptions options = every_step();
     options.torn_number = true;
+    expect_caught(options);
+}
+
+TEST(SlotControls, DroppedWhileRunningIsNotSettled) {
+    WorldOptions options = settling(with_bystanders());
+    options.settle_running = true;
+    expect_caught(options);
+}
+
+TEST(SlotControls, SettledBoundIsTheNextId) {
+    WorldOptions options = settling(with_bystanders());
+    options.settle_early = true;
     expect_caught(options);
 }
 

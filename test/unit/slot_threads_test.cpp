@@ -36,9 +36,9 @@ class Table {
 
     bool agrees(const SlotHistory& copy) {
         if (copy.gen >= id_.size() || copy.n != std::min<std::uint64_t>(copy.gen, kSlotIds)) return false;
-        if (copy.gen == 0) return copy.max_xid == 0 && copy.dropped_max_xid == 0;
+        if (copy.gen == 0) return copy.max_xid == 0 && copy.dropped_bound == 0;
         bool good = same(max_[copy.gen], copy.max_xid);
-        if (copy.gen > kSlotIds) good &= same(dropped_[copy.gen], copy.dropped_max_xid);
+        if (copy.gen > kSlotIds) good &= same(dropped_[copy.gen], copy.dropped_bound);
         for (unsigned i = 0; i < copy.n; ++i) good &= same(id_[copy.gen - i], copy.xid[i]);
         return good;
     }
@@ -93,7 +93,7 @@ Outcome run(unsigned marks_each, bool readers_yield) {
     for (unsigned writer = 0; writer < kWriters; ++writer)
         threads.emplace_back([&, writer] {
             for (unsigned i = 0; i < marks_each; ++i) {
-                slot.mark((Xid{3} << 32) - 1000 + Xid{i} * kWriters + writer);
+                slot.mark((Xid{3} << 32) - 1000 + Xid{i} * kWriters + writer, {});
                 if (!table.agrees(i % 2 == 0 ? slot.read() : slot.read_locked())) ++contradictions;
             }
             --writing;
@@ -136,7 +136,7 @@ TEST(SlotThreads, NoTornCopyAndNoLostMark) {
 // A marker stopped half way, by hand: the new number stands, the new highest id does not yet.
 TEST(SlotThreads, VerdictWaitsForAMarkUnderWay) {
     SlotShared slot{};
-    slot.mark(100);
+    slot.mark(100, {});
     const SlotHistory before = slot.read();
     slot.seq.fetch_add(1);
     slot.gen.store(before.gen + 1);
