@@ -2,7 +2,7 @@
 # `make demo`, `make check`, `make bench` and `make server` use a sandbox and a throw-away server (test/lib).
 
 top := $(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST))))
-harness := deps check check-versions demo bench server
+harness := deps check check-versions soak demo bench server
 
 # The harness must start before PostgreSQL is installed, so it does without PGXS.
 ifneq ($(filter $(harness),$(MAKECMDGOALS)),)
@@ -11,6 +11,7 @@ ifneq ($(filter $(harness),$(MAKECMDGOALS)),)
 deps: ; @test/deps check
 check: ; @test/run $(STAGES)
 check-versions: ; @test/versions
+soak: ; @test/deps check && DURATION='$(or $(DURATION),3600)' test/load/run
 demo: ; @PROMPTS='$(PROMPTS)' KEEP='$(KEEP)' test/demo/run
 bench: ; @ROWS='$(ROWS)' SIZES='$(SIZES)' TRACES='$(TRACES)' test/bench/run
 server: ; @test/server start $(VARIANT)

@@ -632,6 +632,11 @@ BEGIN
         RAISE EXCEPTION 'max_users must not be negative' USING ERRCODE = 'invalid_parameter_value',
             HINT = 'It is the largest number of users to bring into memory.';
     END IF;
+    IF NOT EXISTS (SELECT FROM prompt_cache.attachment) THEN
+        RAISE EXCEPTION 'no chat schema is attached to prompt_cache in this database'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Call prompt_cache.attach() once, naming the users and tenants tables.';
+    END IF;
     IF user_keys IS NULL THEN
         user_keys := ARRAY(SELECT c.user_key FROM prompt_cache.user_prompt_cache c
                             WHERE c.replaced_at IS NULL ORDER BY c.id DESC LIMIT max_users);

@@ -3,6 +3,7 @@
 #include "cache/layer.hpp"
 #include "cache/lookup.hpp"
 #include "cache/memory.hpp"
+#include "cache/writer.hpp"
 #include "exports.hpp"
 #include "tier/durable.hpp"
 
@@ -37,9 +38,11 @@ void verify_row(LookupContext& context, std::string_view key, ReturnSetInfo* res
         const auto layer = static_cast<core::LayerIndex>(i);
         const LayerLocal& user = built.layer[core::kUserLayer];
         if (layer == core::kTenantLayer && !user.pointer) continue;
+        if (layer != core::kUserLayer && !user.found) continue;   // was not built
         const std::string_view layer_key = layer == core::kUserLayer     ? key
                                            : layer == core::kTenantLayer ? *user.pointer
                                                                          : std::string_view{};
+        if (is_dirty(layer_tag(layer, layer_key))) continue;   // a lookup would not use it
         RowLocal row;
         const std::optional<LayerLocal> saved = layer_from_row(context, row, layer, layer_key, key);
         if (saved && !same(*saved, built.layer[layer], layer == core::kUserLayer)) {

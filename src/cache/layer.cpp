@@ -36,6 +36,8 @@ void count(core::Counter counter, std::uint64_t n = 1) noexcept {
 
 }  // namespace
 
+Tag layer_tag(core::LayerIndex layer, std::string_view key) noexcept { return Tag(kTagOf[layer], key); }
+
 core::LayerIndex layer_of(EntryKind kind) noexcept {
     return static_cast<core::LayerIndex>(std::find(std::begin(kKindOf), std::end(kKindOf), kind) - kKindOf);
 }
@@ -65,7 +67,7 @@ bool stamp_is_current(const Stamp& seen, const Stamp& carried) {
 
 // The user's stamp concerns one row, the others many.
 Stamp stamp_seen(const LookupContext& context, core::LayerIndex layer, std::string_view key) {
-    const Tag tag(kTagOf[layer], key);
+    const Tag tag = layer_tag(layer, key);
     return layer == core::kUserLayer ? stamp_under(tag, context.judge.snapshot)
                                      : shared_stamp(context.judge, tag);
 }

@@ -15,6 +15,9 @@ bool find_valid(const LookupContext& context, EntryKind kind, std::string_view k
 enum class Verdict { kHit, kNotThere, kExpired, kDirty, kChanged };
 Verdict judge_entry(const LookupContext& context, EntryKind kind, std::string_view key, FoundEntry& found);
 
+// The tag on which a layer hangs besides `*`.
+Tag layer_tag(core::LayerIndex layer, std::string_view key) noexcept;
+
 // The layer that entries of this kind hold.
 core::LayerIndex layer_of(EntryKind kind) noexcept;
 

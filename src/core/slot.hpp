@@ -66,10 +66,10 @@ struct Moment {
 //
 // Ids pushed out of xid[] leave a bound behind, beyond which a snapshot is sure to see them all as complete.
 // As a rule every one of them had finished when it was pushed out: then any snapshot taken later sees them
-// complete, and one whose xmax lies beyond the next id of that moment was taken later (`settled`). Where one
-// was still running, only a snapshot whose xmin lies beyond it will do. Without the first kind of bound one
-// long transaction, holding xmin back, would turn every slot that was marked five times since into misses
-// until it ends.
+// complete, and one whose xmax lies beyond the next id of that moment was taken later (`settled`; one whose
+// xmin has reached it sees everything before it complete anyway). Where one was still running, only a
+// snapshot whose xmin lies beyond it will do. Without the first kind of bound one long transaction, holding
+// xmin back, would turn every slot that was marked five times since into misses until it ends.
 struct SlotHistory {
     std::uint64_t gen = 0;             // marks ever made
     Xid max_xid = 0;                   // highest id ever marked
@@ -84,7 +84,8 @@ struct SlotHistory {
 
     // Are all ids that were pushed out complete for the snapshot?
     bool dropped_complete(const SnapshotView& snapshot) const noexcept {
-        return settled ? dropped_bound < snapshot.xmax : dropped_bound < snapshot.xmin;
+        if (settled && dropped_bound < snapshot.xmax) return true;
+        return settled ? dropped_bound <= snapshot.xmin : dropped_bound < snapshot.xmin;
     }
 
     // Is an entry of generation `entry_gen` exactly what a build under `snapshot` would give?

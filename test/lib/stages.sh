@@ -96,6 +96,8 @@ stage_isolation() {
     ready test && new_server isolation test || return 1
     (
         use_server isolation
+        # A step that hangs is cancelled after this many seconds, not after five minutes.
+        export PGISOLATIONTIMEOUT=30
         mkdir -p "$folder"
         "$pgxs_test/isolation/pg_isolation_regress" --inputdir="$here/test/isolation" --outputdir="$folder" \
             --bindir="$(sandbox_bin test)" --dbname=isolation_regression --encoding=UTF8 --no-locale \
@@ -130,6 +132,22 @@ stage_tap() {
             fail "tap $name"
         fi
     done
+}
+
+# The mixed load on a primary and a standby, every read checked; test/load/README.md tells what it does.
+stage_load() {
+    if PG_CONFIG=$pg_config DURATION=${DURATION:-120} "$here/test/load/run" >"$out/load.log" 2>&1 </dev/null; then
+        pass
+    else
+        fail "load"
+    fi
+    if [ "$failed" -gt 0 ]; then cat "$out/load.log"; else tail -n 25 "$out/load.log"; fi
+}
+
+# The negative controls: without a rule of the protocol its test must see a wrong answer.
+stage_controls() {
+    PG_CONFIG=$pg_config "$here/test/load/controls" >"$out/controls.log" 2>&1 </dev/null && pass || fail "controls"
+    cat "$out/controls.log"
 }
 
 # No server of this run may have crashed by itself or leaked a resource.

@@ -6,16 +6,20 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Exporter 'import';
-our @EXPORT = qw(new_server load_chat key answer source_of exact);
+use File::Temp;
+use IPC::Run;
+our @EXPORT = qw(new_server load_chat key answer source_of exact load_watch start_session finish_session run_session);
 
-# A started server; more lines for postgresql.conf, then arguments of PostgreSQL::Test::Cluster->new.
+# A started server; more lines for postgresql.conf, then arguments of PostgreSQL::Test::Cluster->new, and
+# allows_streaming as of its init().
 sub new_server
 {
     my ($name, $conf, %params) = @_;
+    my $streaming = delete $params{allows_streaming};
     my $node = PostgreSQL::Test::Cluster->new($name, %params);
-    $node->init(extra => [ '-E', 'UTF8', '--locale=C.UTF-8' ]);
+    $node->init(extra => [ '-E', 'UTF8', '--locale=C.UTF-8' ], allows_streaming => $streaming);
     $node->append_conf('postgresql.conf',
-        "shared_preload_libraries = 'prompt_cache'\nmax_prepared_transactions = 10\n" . ($conf // ''));
+        "shared_preload_libraries = 'prompt_cache'\nmax_prepared_transactions = 10\nmax_connections = 40\n" . ($conf // ''));
     $node->start;
     return $node;
 }
@@ -77,5 +81,68 @@ sub exact
             || ' of ' || count(*)
         FROM users u LEFT JOIN tenants t ON t.id = u.tenant_id});
 }
+
+# CALL watch(seconds, first, last): reads the prompts of these users over and over, each in the statement that puts them
+# together from the tables, and compares with build() too; every second transaction is REPEATABLE READ. Answers
+# "reads|memory hits|wrong|rounds".
+sub load_watch
+{
+    my ($node, $database) = @_;
+    $node->safe_psql($database, q{
+        CREATE PROCEDURE watch(seconds float, first int, last int, INOUT reads bigint DEFAULT 0, INOUT hits bigint DEFAULT 0,
+                               INOUT wrong bigint DEFAULT 0, INOUT rounds bigint DEFAULT 0)
+        LANGUAGE plpgsql AS $$
+        DECLARE
+            seen  record;
+            final timestamptz := clock_timestamp() + seconds * interval '1 s';
+        BEGIN
+            WHILE clock_timestamp() < final LOOP
+                PERFORM set_config('default_transaction_isolation',
+                                   CASE rounds % 2 WHEN 0 THEN 'repeatable read' ELSE 'read committed' END, false);
+                COMMIT;
+                FOR twice IN 1..2 LOOP
+                    SELECT count(*) AS reads, count(*) FILTER (WHERE g.source = 'memory') AS hits,
+                           count(*) FILTER (WHERE g.prompt IS DISTINCT FROM prompt_cache.build_key(u.user_id::text)
+                               OR g.prompt IS DISTINCT FROM a.prompt
+                                || CASE WHEN t.system_prompt <> '' THEN E'\n\n--- Tenant Guidelines ---\n' || t.system_prompt ELSE '' END
+                                || CASE WHEN u.system_prompt <> '' THEN E'\n\n--- User Preferences ---\n' || u.system_prompt ELSE '' END) AS wrong
+                      INTO seen
+                      FROM users u LEFT JOIN tenants t ON t.id = u.tenant_id CROSS JOIN prompt_cache.application a,
+                           LATERAL prompt_cache.get_or_build_key(u.user_id::text) g
+                     WHERE u.user_id BETWEEN first AND last;
+                    reads := reads + seen.reads;
+                    hits := hits + seen.hits;
+                    wrong := wrong + seen.wrong;
+                END LOOP;
+                rounds := rounds + 1;
+                PERFORM pg_sleep(0.002);
+            END LOOP;
+        END $$});
+    return;
+}
+
+# psql in the background with these statements; finish_session() waits for it: (output, errors).
+sub start_session
+{
+    my ($node, $database, $sql) = @_;
+    my %session = (out => '', err => '', file => File::Temp->new);
+    print { $session{file} } $sql;
+    $session{file}->flush;
+    $session{handle} = IPC::Run::start(
+        [ $node->installed_command('psql'), '-XqAt', '-d', $node->connstr($database), '-f', $session{file}->filename ],
+        '<', '/dev/null', '>', \$session{out}, '2>', \$session{err},
+        IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+    return \%session;
+}
+
+sub finish_session
+{
+    my ($session) = @_;
+    $session->{handle}->finish;
+    chomp $session->{out};
+    return ($session->{out}, $session->{err});
+}
+
+sub run_session { return finish_session(start_session(@_)); }
 
 1;
