@@ -65,9 +65,8 @@ struct Moment {
 // A slot as one consistent copy; the pure half of this file works on it.
 //
 // Ids pushed out of xid[] leave a bound behind, beyond which a snapshot is sure to see them all as complete.
-// As a rule every one of them had finished when it was pushed out: then any snapshot taken later sees them
-// complete, and one whose xmax lies beyond the next id of that moment was taken later (`settled`; one whose
-// xmin has reached it sees everything before it complete anyway). Where one was still running, only a
+// As a rule every one of them had finished when it was pushed out (`settled`): then it is complete for any
+// snapshot taken later, and the bound is the next id of that moment. Where one was still running, only a
 // snapshot whose xmin lies beyond it will do. Without the first kind of bound one long transaction, holding
 // xmin back, would turn every slot that was marked five times since into misses until it ends.
 struct SlotHistory {
@@ -82,10 +81,12 @@ struct SlotHistory {
     // Without a moment an id that is pushed out counts as running.
     bool push(Xid writer, const Moment* moment = nullptr) noexcept;
 
-    // Are all ids that were pushed out complete for the snapshot?
+    // Are all ids that were pushed out complete for the snapshot? Settled ones are for every snapshot taken
+    // after the last mark began: one that sees the last marker's end, or an id given out since.
     bool dropped_complete(const SnapshotView& snapshot) const noexcept {
-        if (settled && dropped_bound < snapshot.xmax) return true;
-        return settled ? dropped_bound <= snapshot.xmin : dropped_bound < snapshot.xmin;
+        if (!settled) return dropped_bound < snapshot.xmin;
+        return dropped_bound < snapshot.xmax || dropped_bound <= snapshot.xmin ||
+               (xid[0] != kFrozenXid && snapshot.complete(xid[0]));
     }
 
     // Is an entry of generation `entry_gen` exactly what a build under `snapshot` would give?

@@ -390,12 +390,24 @@ TEST(Slot, ALongTransactionDoesNotKeepABusySlotFromHitting) {
         const prompt_cache::core::Moment moment{{100, writer, {&long_one, 1}}, writer + 1, writer};
         slot.push(writer, &moment);
     }
-    const SnapshotView later{100, 108, {&long_one, 1}};
     EXPECT_TRUE(slot.settled);
-    ASSERT_TRUE(slot.store_generation(later));
-    EXPECT_TRUE(slot.hit(6, later));
-    const SnapshotView too_early{100, 106, {&long_one, 1}};
-    EXPECT_FALSE(slot.hit(5, too_early));
+    const SnapshotView right_after{100, 107, {&long_one, 1}};  // nobody has taken an id since
+    ASSERT_TRUE(slot.store_generation(right_after));
+    EXPECT_TRUE(slot.hit(6, right_after));
+    const SnapshotView before_the_end{
+        100, 106, {&long_one, 1}};  // the last marker runs: any time before its end
+    EXPECT_FALSE(slot.hit(5, before_the_end));
+}
+
+// The id of non-MVCC DDL is complete for everybody and tells nothing about when a snapshot was taken.
+TEST(Slot, AFrozenMarkDoesNotSettleWhatWasPushedOut) {
+    SlotHistory slot;
+    const std::uint32_t long_one = 100;
+    for (Xid writer = 101; writer <= 104; ++writer) slot.push(writer);
+    const prompt_cache::core::Moment moment{{100, 106, {&long_one, 1}}, 106, 105};
+    slot.push(kFrozenXid, &moment);
+    EXPECT_TRUE(slot.settled);
+    EXPECT_FALSE(slot.dropped_complete(SnapshotView{100, 102, {&long_one, 1}}));
 }
 
 // Negative controls: without the rule, some order of steps gives a wrong answer and the explorer finds it.
