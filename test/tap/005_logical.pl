@@ -74,6 +74,8 @@ like(asked(2), qr/rules of four.*applied$/s, 'a user that moves to a changed ten
 is(exact($subscriber, 'chat'), '60 of 60', 'all prompts are exact');
 
 on_subscriber($nosy);
+like(asked(2), qr/applied$/, 'a user is asked for');
+like(asked(2), qr/^memory\|.*applied$/s, 'and cached');
 on_publisher(q{UPDATE users SET system_prompt = 'read while applied' WHERE user_id = 2});
 is(on_subscriber('SELECT count(*), count(*) FILTER (WHERE prompt = built), min(right(prompt, 18)) FROM seen'),
     '1|1|read while applied', 'a trigger in the apply worker reads what it has just written');
