@@ -20,7 +20,6 @@ void mark_tags(std::span<const Tag> tags, core::Xid writer) {
     primary_since();
     core::Moment moment;
     moment.now = view_of(GetLatestSnapshot());
-    moment.next = U64FromFullTransactionId(ReadNextFullTransactionId());
     moment.own = full_xid(GetTopTransactionIdIfAny());
     for (const Tag tag : tags) slot_of(tag).mark(writer, moment);
     shared.control->statistics.add(backend_number(), core::kPromptNamespace, core::Counter::kInvalidations,

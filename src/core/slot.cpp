@@ -40,16 +40,10 @@ bool SlotHistory::push(Xid writer, const Moment* moment) noexcept {
 }
 
 void SlotHistory::drop(Xid dropped, const Moment* moment) noexcept {
-    const bool finished = moment && moment->finished(dropped);
-    const bool all_finished = settled || dropped_bound == 0 || (moment && dropped_bound < moment->now.xmin);
-    if (finished && all_finished) {
-        dropped_bound = std::max(settled ? dropped_bound : 0, moment->next);
-        settled = true;
-    } else {
-        // A settled bound is beyond every id it stands for, so it serves as a bound on xmin too.
-        dropped_bound = std::max(dropped_bound, dropped);
-        settled = false;
-    }
+    const bool earlier_finished =
+        settled || dropped_max_xid == 0 || (moment && dropped_max_xid < moment->now.xmin);
+    settled = earlier_finished && moment && moment->finished(dropped);
+    dropped_max_xid = std::max(dropped_max_xid, dropped);
 }
 
 bool SlotHistory::hit(std::uint64_t entry_gen, const SnapshotView& snapshot) const noexcept {
@@ -114,7 +108,7 @@ SlotHistory SlotShared::copy() const noexcept {
     SlotHistory history;
     history.gen = gen.load(relaxed);
     history.max_xid = max_xid.load(relaxed);
-    history.dropped_bound = dropped_bound.load(relaxed);
+    history.dropped_max_xid = dropped_max_xid.load(relaxed);
     const std::uint32_t filled = n.load(relaxed);
     history.n = filled & ~kSettledBit;
     history.settled = (filled & kSettledBit) != 0;
@@ -126,7 +120,7 @@ void SlotShared::assign(const SlotHistory& history) noexcept {
     constexpr auto relaxed = std::memory_order_relaxed;
     gen.store(history.gen, relaxed);
     max_xid.store(history.max_xid, relaxed);
-    dropped_bound.store(history.dropped_bound, relaxed);
+    dropped_max_xid.store(history.dropped_max_xid, relaxed);
     n.store(history.n | (history.settled ? kSettledBit : 0), relaxed);
     for (unsigned i = 0; i < kSlotIds; i++) xid[i].store(history.xid[i], relaxed);
 }

@@ -53,10 +53,9 @@ struct SnapshotView {
     }
 };
 
-// What a marker knows of who is running: a snapshot taken before it marks, and the next id after that.
+// What a marker knows of who is running: a snapshot taken before it marks.
 struct Moment {
     SnapshotView now;
-    Xid next = 0;
     Xid own = 0;  // the marker's own id, which its snapshot leaves out
 
     bool finished(Xid xid) const noexcept { return xid != own && now.complete(xid); }
@@ -64,16 +63,16 @@ struct Moment {
 
 // A slot as one consistent copy; the pure half of this file works on it.
 //
-// Ids pushed out of xid[] leave a bound behind, beyond which a snapshot is sure to see them all as complete.
-// As a rule every one of them had finished when it was pushed out (`settled`): then it is complete for any
-// snapshot taken later, and the bound is the next id of that moment. Where one was still running, only a
-// snapshot whose xmin lies beyond it will do. Without the first kind of bound one long transaction, holding
-// xmin back, would turn every slot that was marked five times since into misses until it ends.
+// Ids pushed out of xid[] must be complete for whoever hits or stores. A snapshot whose xmin lies beyond the
+// highest of them is sure of that. So is, if every one had finished when it was pushed out (`settled`), a
+// snapshot that was taken after the last of these pushes; and who sees the newest marker as complete was.
+// Without that one long transaction, holding xmin back, would turn every slot that was marked five times
+// since into misses until it ends.
 struct SlotHistory {
     std::uint64_t gen = 0;             // marks ever made
     Xid max_xid = 0;                   // highest id ever marked
-    Xid dropped_bound = 0;             // of the ids pushed out, 0 = none
-    bool settled = false;              // the bound is on xmax, not on xmin
+    Xid dropped_max_xid = 0;           // highest id ever pushed out of xid[]
+    bool settled = false;              // all of these had finished when they were pushed out
     std::uint32_t n = 0;               // how many of xid[] are filled
     Xid xid[kSlotIds] = {0, 0, 0, 0};  // newest first
 
@@ -81,12 +80,11 @@ struct SlotHistory {
     // Without a moment an id that is pushed out counts as running.
     bool push(Xid writer, const Moment* moment = nullptr) noexcept;
 
-    // Are all ids that were pushed out complete for the snapshot? Settled ones are for every snapshot taken
-    // after the last mark began: one that sees the last marker's end, or an id given out since.
+    // Are all ids that were pushed out complete for the snapshot? The mark of non-MVCC DDL is complete for
+    // everybody and tells nothing about when a snapshot was taken.
     bool dropped_complete(const SnapshotView& snapshot) const noexcept {
-        if (!settled) return dropped_bound < snapshot.xmin;
-        return dropped_bound < snapshot.xmax || dropped_bound <= snapshot.xmin ||
-               (xid[0] != kFrozenXid && snapshot.complete(xid[0]));
+        return dropped_max_xid < snapshot.xmin ||
+               (settled && xid[0] != kFrozenXid && snapshot.complete(xid[0]));
     }
 
     // Is an entry of generation `entry_gen` exactly what a build under `snapshot` would give?
@@ -110,7 +108,7 @@ struct alignas(64) SlotShared {
     std::atomic<std::uint32_t> n;    // its highest bit: settled
     std::atomic<std::uint64_t> gen;
     std::atomic<std::uint64_t> max_xid;
-    std::atomic<std::uint64_t> dropped_bound;
+    std::atomic<std::uint64_t> dropped_max_xid;
     std::atomic<std::uint64_t> xid[kSlotIds];
 
     SlotHistory read() const noexcept;  // a consistent copy, without writing anything

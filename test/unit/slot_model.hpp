@@ -39,7 +39,6 @@ struct WorldOptions {
     bool remarks = false;           // a writer may mark twice
     bool settle = false;            // writers look who is running, in a step of its own before the mark
     bool settle_running = false;    // broken: what they see running counts as finished
-    bool settle_early = false;      // broken: the bound is the id they drop, not the next id
     bool lease = false;             // a reader's value is read after its snapshot, as an application does
     bool lease_with_k = false;      // broken: a lease stored by the rule for builders
     bool late_mark = false;         // broken: a writer ends before it marks
@@ -71,7 +70,7 @@ struct World {
     std::uint8_t max_id, dropped_id, id[kSlotIds];  // 0 = none, else writer + 1
     std::uint8_t settled, unused;
     std::uint16_t look_running[kMaxWriters];  // what a writer saw before it marks
-    std::uint8_t look_xmax[kMaxWriters], look_next[kMaxWriters];
+    std::uint8_t look_xmax[kMaxWriters];
     std::uint8_t step[kMaxWriters];
     Reader reader[kMaxReaders];
 };
@@ -91,7 +90,7 @@ class Explorer {
     // Counts over everything explored; a proof in which nothing hit would prove nothing.
     std::uint64_t states = 0, hits = 0, hits_behind = 0, stores = 0, stores_behind = 0, drops = 0,
                   settled_drops = 0;
-    std::uint64_t settled_hits = 0;   // that a bound on xmin alone would have refused
+    std::uint64_t settled_hits = 0;  // that a bound on xmin alone would have refused
     bool violated = false;
     World witness{};
 
@@ -191,7 +190,7 @@ class Explorer {
         SlotHistory slot;
         slot.gen = world.gen;
         slot.max_xid = id_to_xid(world.max_id);
-        slot.dropped_bound = id_to_xid(world.dropped_id);
+        slot.dropped_max_xid = id_to_xid(world.dropped_id);
         slot.settled = world.settled != 0;
         slot.n = world.n;
         for (unsigned i = 0; i < kSlotIds; ++i) slot.xid[i] = id_to_xid(world.id[i]);
@@ -202,18 +201,15 @@ class Explorer {
         SlotHistory slot = history(world);
         std::uint32_t running[kMaxWriters];
         const std::uint16_t seen = options_.settle_running ? 0 : world.look_running[writer];
-        const core::Moment moment{
-            view(seen, world.look_xmax[writer], running),
-            options_.settle_early ? slot.xid[kSlotIds - 1] : kFirstXid + world.look_next[writer],
-            kFirstXid + writer};
+        const core::Moment moment{view(seen, world.look_xmax[writer], running), kFirstXid + writer};
         if (!slot.push(kFirstXid + writer, options_.settle ? &moment : nullptr)) return;
         if (count) world.gen = static_cast<std::uint8_t>(slot.gen);
-        if (slot.dropped_bound != 0) ++drops;
+        if (slot.dropped_max_xid != 0) ++drops;
         if (slot.settled) ++settled_drops;
         world.settled = slot.settled;
         forget_look(world, writer);
         world.max_id = xid_to_id(slot.max_xid);
-        world.dropped_id = xid_to_id(slot.dropped_bound);
+        world.dropped_id = xid_to_id(slot.dropped_max_xid);
         world.n = static_cast<std::uint8_t>(slot.n);
         for (unsigned i = 0; i < kSlotIds; ++i) world.id[i] = xid_to_id(slot.xid[i]);
     }
@@ -244,11 +240,10 @@ class Explorer {
         world.look_xmax[writer] = world.completed_end;
         world.look_running[writer] =
             static_cast<std::uint16_t>(world.running & ((1u << world.completed_end) - 1) & ~(1u << writer));
-        world.look_next[writer] = world.born;
     }
     static void forget_look(World& world, unsigned writer) {
         world.look_running[writer] = 0;
-        world.look_xmax[writer] = world.look_next[writer] = 0;
+        world.look_xmax[writer] = 0;
     }
 
     static SnapshotView view(std::uint16_t running_set, std::uint8_t xmax, std::uint32_t* running) {
@@ -352,7 +347,7 @@ class Explorer {
                 if (reader.has_value != 0 && slot.hit(reader.gen, snapshot)) {
                     ++hits;
                     hits_behind += reader.gen != world.gen;
-                    settled_hits += slot.settled && slot.xid[kSlotIds - 1] >= snapshot.xmin;
+                    settled_hits += slot.settled && slot.dropped_max_xid >= snapshot.xmin;
                     if (reader.value != value_for(world, reader)) {
                         violated = true;
                         witness = world;

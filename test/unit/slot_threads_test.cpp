@@ -36,9 +36,9 @@ class Table {
 
     bool agrees(const SlotHistory& copy) {
         if (copy.gen >= id_.size() || copy.n != std::min<std::uint64_t>(copy.gen, kSlotIds)) return false;
-        if (copy.gen == 0) return copy.max_xid == 0 && copy.dropped_bound == 0;
+        if (copy.gen == 0) return copy.max_xid == 0 && copy.dropped_max_xid == 0;
         bool good = same(max_[copy.gen], copy.max_xid);
-        if (copy.gen > kSlotIds) good &= same(dropped_[copy.gen], copy.dropped_bound);
+        if (copy.gen > kSlotIds) good &= same(dropped_[copy.gen], copy.dropped_max_xid);
         for (unsigned i = 0; i < copy.n; ++i) good &= same(id_[copy.gen - i], copy.xid[i]);
         return good;
     }
