@@ -36,7 +36,9 @@ void count(core::Counter counter, std::uint64_t n = 1) noexcept {
 
 }  // namespace
 
-Tag layer_tag(core::LayerIndex layer, std::string_view key) noexcept { return Tag(kTagOf[layer], key); }
+Tag layer_tag(core::LayerIndex layer, std::string_view key) noexcept {
+    return Tag(kTagOf[layer], key);
+}
 
 core::LayerIndex layer_of(EntryKind kind) noexcept {
     return static_cast<core::LayerIndex>(std::find(std::begin(kKindOf), std::end(kKindOf), kind) - kKindOf);
@@ -147,14 +149,18 @@ LayerLocal obtain_layer(LookupContext& context, RowLocal& row, LayersLocal& laye
     if (dirty || !context.use_memory) return produce_layer(context, row, layers, layer, key, user_key, dirty);
 
     if (const auto copy = layer_from_memory(context, layer, key)) return *copy;
+    const auto produce = [&] { return produce_layer(context, row, layers, layer, key, user_key, dirty); };
+    const auto look_again = [&] {
+        const auto copy = layer_from_memory(context, layer, key);
+        return copy ? *copy : produce();
+    };
     const Boarding boarding = board(context.judge, EntryKey(kKindOf[layer], key), tag);
-    if (boarding == Boarding::kLanded)
-        if (const auto copy = layer_from_memory(context, layer, key)) return *copy;
-    if (boarding != Boarding::kLead) return produce_layer(context, row, layers, layer, key, user_key, dirty);
+    if (boarding == Boarding::kAlone) return produce();
+    if (boarding == Boarding::kLanded) return look_again();
 
     LayerLocal value;
     PG_TRY();
-    { value = produce_layer(context, row, layers, layer, key, user_key, dirty); }
+    { value = look_again(); }  // another may have landed before we took off
     PG_FINALLY();
     { land(); }
     PG_END_TRY();

@@ -14,7 +14,11 @@ EntryKey::EntryKey(EntryKind entry_kind, std::string_view key_text) noexcept
       hash(hash_combine64(
           hash_bytes_extended(reinterpret_cast<const unsigned char*>(key_text.data()),
                               static_cast<int>(key_text.size()), static_cast<std::uint64_t>(kind)),
-          MyDatabaseId)) {}
+          MyDatabaseId)) {
+#ifdef PROMPT_CACHE_TEST
+    if (settings::one_hash) hash = 1;
+#endif
+}
 
 namespace memory {
 
@@ -81,7 +85,8 @@ bool find(const EntryKey& key, FoundEntry& found) noexcept {
         std::uint32_t unit = found.bucket->head.load(std::memory_order_relaxed);
         for (int steps = 0; unit != 0 && unit < shared.units && steps < kMaxChain; steps++) {
             const auto* entry = reinterpret_cast<const EntryShared*>(payload_at(unit));
-            // Dependencies and key lie on the next line, the value begins there; the use is counted at the end.
+            // Dependencies and key lie on the next line, the value begins there; the use is counted at the
+            // end.
             __builtin_prefetch(entry);
             __builtin_prefetch(payload_at(unit) + core::Arena::kUnitBytes);
             __builtin_prefetch(payload_at(unit) + 2 * core::Arena::kUnitBytes);

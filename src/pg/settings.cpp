@@ -16,6 +16,7 @@ int build_wait = 1000;
 bool log_lookups = false;
 
 #ifdef PROMPT_CACHE_TEST
+bool one_hash = false;
 char* pause_at = nullptr;
 
 namespace {
@@ -53,6 +54,9 @@ void define(bool preloading) {
                             "Test builds only: rules of the protocol to leave out.", "A sum of 1 << rule.",
                             &without_rules, 0, 0, INT_MAX, PGC_SIGHUP, GUC_NOT_IN_SAMPLE, nullptr,
                             assign_without_rules, nullptr);
+    DefineCustomBoolVariable("prompt_cache.one_hash", "Test builds only: all keys have the same hash.",
+                             nullptr, &one_hash, false, PGC_SIGHUP, GUC_NOT_IN_SAMPLE, nullptr, nullptr,
+                             nullptr);
     DefineCustomStringVariable("prompt_cache.pause_at", "Test builds only: where this backend waits.",
                                nullptr, &pause_at, "", PGC_USERSET, GUC_NOT_IN_SAMPLE, nullptr, nullptr,
                                nullptr);

@@ -16,6 +16,7 @@ extern int build_wait;      // milliseconds, 0 = nobody waits
 extern bool log_lookups;
 
 #ifdef PROMPT_CACHE_TEST
+extern bool one_hash;           // all keys have the same hash
 extern char* pause_at;  // the pause point at which this backend waits
 #endif
 

@@ -91,6 +91,9 @@ int main(int argc, char** argv) {
         const Round all = herd.run(clients);
         ratios.push_back(all.seconds / one.seconds);
         worst = std::max(worst, all.builds);
+        if (all.builds > 1)
+            std::fprintf(stderr, "round %d: %ld builds in %.3f s, alone %.3f s\n", round, all.builds,
+                         all.seconds, one.seconds);
     }
     std::sort(ratios.begin(), ratios.end());
     const std::size_t n = ratios.size();
