@@ -208,7 +208,7 @@ COMMENT ON FUNCTION prompt_cache._usable_pointer(oid, text, text) IS 'Can a colu
 
 CREATE FUNCTION prompt_cache._attachment(
     OUT user_key_type text, OUT tenant_key_type text, OUT owners oid[], OUT queries text[], OUT problem text,
-    OUT sound boolean, OUT durable boolean, OUT sources oid[], OUT schemas oid[])
+    OUT sound boolean, OUT durable boolean, OUT sources oid[], OUT schemas oid[], OUT storage bigint)
 RETURNS SETOF record LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -248,7 +248,10 @@ BEGIN
            NOT EXISTS (SELECT FROM prompt_cache._sources() s JOIN pg_class c ON c.oid = s.relation WHERE c.relpersistence <> 'p'),
            ARRAY(SELECT s.relation FROM prompt_cache._sources() s
                  UNION ALL SELECT 'prompt_cache.attachment'::regclass::oid),
-           ARRAY(SELECT DISTINCT c.relnamespace FROM pg_class c WHERE c.oid IN (a.users, a.tenants))
+           ARRAY(SELECT DISTINCT c.relnamespace FROM pg_class c WHERE c.oid IN (a.users, a.tenants)),
+           -- TRUNCATE of a partition fires no trigger of ours; where the library is not preloaded only this tells of it.
+           (SELECT coalesce(bit_xor(hashint8extended(c.relfilenode::bigint, c.oid::bigint)), 0)
+              FROM prompt_cache._sources() s JOIN pg_class c ON c.oid = s.relation WHERE NOT s.is_root)
       FROM prompt_cache.attachment a
       LEFT JOIN pg_class u ON u.oid = a.users
       LEFT JOIN pg_namespace un ON un.oid = u.relnamespace

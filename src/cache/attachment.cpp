@@ -21,6 +21,7 @@ enum Column {
     kDurable,
     kSources,
     kSchemas,
+    kStorage,
 };
 
 Attachment judged_local;                   // holds as long as its dependency on `*` does ...
@@ -86,6 +87,7 @@ std::string_view read_flat(MemoryContext context) {
         header.sound = DatumGetBool(*result_datum(0, kSound));
         header.durable = DatumGetBool(*result_datum(0, kDurable));
         header.source_count = append_oids(&flat, *result_datum(0, kSources), nullptr, 0);
+        header.storage = static_cast<std::uint64_t>(DatumGetInt64(*result_datum(0, kStorage)));
         append_oids(nullptr, *result_datum(0, kSchemas), header.schema_hash, std::size(header.schema_hash));
         for (std::uint32_t& schema : header.schema_hash)
             if (schema != InvalidOid) schema = GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(schema));

@@ -18,6 +18,7 @@ enum class KeyType : std::uint32_t { kNone, kInteger, kUuid, kText };
 
 // Flat, so that it can be a value in shared memory; followed by the texts and the source relations.
 struct AttachmentHeader {
+    std::uint64_t storage;
     KeyType user_key;
     KeyType tenant_key;
     Oid owner[core::kLayers];
@@ -43,6 +44,8 @@ class Attachment {
     const char* query(unsigned layer) const { return query_[layer]; }
     // A schema's hash value in the server's catalog cache: what a message about its renaming carries.
     std::span<const std::uint32_t> schemas() const { return header_.schema_hash; }
+    // Changes with the files of the sources' partitions. Belongs to what a row of tier 3 carries for `*`.
+    std::uint64_t storage() const { return header_.storage; }
     std::span<const Oid> sources() const { return {sources_, header_.source_count}; }
 
     // On `*`; nothing if this holds for one lookup only.

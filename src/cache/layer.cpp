@@ -76,14 +76,19 @@ Stamp stamp_seen(const LookupContext& context, core::LayerIndex layer, std::stri
 
 }  // namespace
 
+Stamp durable_star(const LookupContext& context) {
+    Stamp stamp = shared_stamp(context.judge, Tag(TagKind::kAll));
+    stamp.nonces ^= static_cast<std::int64_t>(context.attachment->storage());
+    return stamp;
+}
+
 std::optional<LayerLocal> layer_from_row(const LookupContext& context, RowLocal& local,
                                          core::LayerIndex layer, std::string_view key,
                                          std::string_view user_key) {
     if (!local.read) {
         local.read = true;
         if (may_use_database(context)) local.row = read_newest_row(user_key);
-        local.current = local.row && stamp_is_current(shared_stamp(context.judge, Tag(TagKind::kAll)),
-                                                      local.row->stamps[kStarStamp]);
+        local.current = local.row && stamp_is_current(durable_star(context), local.row->stamps[kStarStamp]);
     }
     if (!local.current) return std::nullopt;
     const DurableRow& row = *local.row;

@@ -32,6 +32,9 @@ struct RowLocal {
     bool current = false;  // its stamp of `*` is the one the snapshot sees
 };
 
+// What a row of tier 3 has to carry for `*` to be current under the lookup's snapshot.
+Stamp durable_star(const LookupContext& context);
+
 // The layer out of the user's newest row, if its stamps are what the snapshot sees.
 std::optional<LayerLocal> layer_from_row(const LookupContext& context, RowLocal& local,
                                          core::LayerIndex layer, std::string_view key,

@@ -20,7 +20,7 @@ bool save_user(LookupContext& context, std::string_view user_key) {
     row.tenant_key = user.pointer;
     for (unsigned layer = 0; layer < core::kLayers; layer++)
         row.lengths[layer] = layers.layer[layer].text.size();
-    row.stamps[kStarStamp] = shared_stamp(context.judge, Tag(TagKind::kAll));
+    row.stamps[kStarStamp] = durable_star(context);
     row.stamps[kApplicationStamp] = shared_stamp(context.judge, Tag(TagKind::kApplication));
     row.stamps[kUserStamp] = stamp_under(Tag(TagKind::kUser, user_key), context.judge.snapshot);
     if (user.pointer)

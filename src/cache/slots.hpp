@@ -46,8 +46,8 @@ inline core::SlotShared& star_slot() noexcept {
 // cache; prepared transactions of before hold xmin down until they end.
 core::Xid primary_since() noexcept;
 
-// Marks every tag with the writer, the current top-level transaction or kFrozenXid. Everybody who is running now is
-// looked up first, which may raise an error; then nothing can.
+// Marks every tag with the writer, the current top-level transaction or kFrozenXid. Everybody who is running
+// now is looked up first, which may raise an error; then nothing can.
 void mark_tags(std::span<const Tag> tags, core::Xid writer);
 
 }  // namespace prompt_cache
