@@ -748,6 +748,19 @@ CREATE FUNCTION prompt_cache.verify(sample integer DEFAULT 1000, OUT namespace t
 RETURNS SETOF record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_verify';
 COMMENT ON FUNCTION prompt_cache.verify(integer) IS 'Rebuilds about `sample` entries of every tier under one snapshot and returns those that differ: always none.';
 
+CREATE FUNCTION prompt_cache._explain(key text) RETURNS SETOF text
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_explain';
+COMMENT ON FUNCTION prompt_cache._explain(text) IS 'The lines behind explain().';
+
+CREATE FUNCTION prompt_cache.explain(namespace text, key text) RETURNS SETOF text
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM prompt_cache._check_namespace(namespace);
+    RETURN QUERY SELECT prompt_cache._explain(key);
+END
+$$;
+COMMENT ON FUNCTION prompt_cache.explain(text, text) IS 'What a lookup of this key would do now and why, a line of text each; stores nothing and shows no values.';
+
 CREATE FUNCTION prompt_cache._stats_reset() RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_stats_reset';
 COMMENT ON FUNCTION prompt_cache._stats_reset() IS 'Sets the counters to zero.';
@@ -822,5 +835,5 @@ GRANT EXECUTE ON FUNCTION prompt_cache._source_changed() TO PUBLIC;
 
 GRANT USAGE ON SCHEMA prompt_cache TO pg_monitor;
 GRANT SELECT ON prompt_cache.stats, prompt_cache.entries, prompt_cache.attachments TO pg_monitor;
-GRANT EXECUTE ON FUNCTION prompt_cache.health(), prompt_cache._stats(), prompt_cache._entries(), prompt_cache._attachment()
+GRANT EXECUTE ON FUNCTION prompt_cache.health(), prompt_cache.explain(text, text), prompt_cache._stats(), prompt_cache._entries(), prompt_cache._attachment()
    TO pg_monitor;

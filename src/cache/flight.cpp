@@ -9,6 +9,8 @@ namespace {
 FlightShared* leading_local = nullptr;  // a build may start nested ones; only the outermost is a flight
 bool exit_callback_local = false;
 
+constexpr int kLooks = 4;  // at a place that others take and leave meanwhile
+
 void land_at_exit(int, Datum) {
     land();
 }
@@ -21,10 +23,12 @@ bool can_share(const Judge& judge, const FlightShared& flight, Tag own) {
     return holds(0, own) && holds(1, Tag(TagKind::kAll));
 }
 
-bool take_off(FlightShared& flight, const Judge& judge, const EntryKey& key, Tag own) {
+enum class TakeOff { kTaken, kOccupied, kPointless };
+
+TakeOff take_off(FlightShared& flight, const Judge& judge, const EntryKey& key, Tag own) {
     const auto own_dependency = depend_on(judge, own);
     const auto star = depend_on(judge, Tag(TagKind::kAll));
-    if (!own_dependency || !star) return false;  // what we build will not be stored
+    if (!own_dependency || !star) return TakeOff::kPointless;  // what we build will not be stored
     if (!exit_callback_local) {
         before_shmem_exit(land_at_exit, static_cast<Datum>(0));
         exit_callback_local = true;
@@ -41,7 +45,7 @@ bool take_off(FlightShared& flight, const Judge& judge, const EntryKey& key, Tag
         leading_local = &flight;
     }
     LWLockRelease(shared.flights_lock);
-    return is_free;
+    return is_free ? TakeOff::kTaken : TakeOff::kOccupied;
 }
 
 // Until the flight `number` has landed, at most build_wait.
@@ -66,13 +70,22 @@ bool wait_for(FlightShared& flight, std::uint64_t number) {
 Boarding board(const Judge& judge, const EntryKey& key, Tag own) {
     if (settings::build_wait == 0 || leading_local) return Boarding::kAlone;
     FlightShared& flight = shared.flights[key.hash % kFlights];
-    LWLockAcquire(shared.flights_lock, LW_SHARED);
-    const FlightShared seen = flight;
-    LWLockRelease(shared.flights_lock);
-    if (seen.key == 0) return take_off(flight, judge, key, own) ? Boarding::kLead : Boarding::kAlone;
-    if (seen.key != key.hash || seen.database != MyDatabaseId || !can_share(judge, seen, own))
-        return Boarding::kAlone;
-    return wait_for(flight, seen.number) ? Boarding::kLanded : Boarding::kAlone;
+    // Of those who find the place free together one takes off; the others look again and find him there.
+    for (int looks = 0; looks < kLooks; looks++) {
+        LWLockAcquire(shared.flights_lock, LW_SHARED);
+        const FlightShared seen = flight;
+        LWLockRelease(shared.flights_lock);
+        if (seen.key == 0) {
+            const TakeOff result = take_off(flight, judge, key, own);
+            if (result == TakeOff::kTaken) return Boarding::kLead;
+            if (result == TakeOff::kPointless) return Boarding::kAlone;
+            continue;
+        }
+        if (seen.key != key.hash || seen.database != MyDatabaseId || !can_share(judge, seen, own))
+            return Boarding::kAlone;
+        return wait_for(flight, seen.number) ? Boarding::kLanded : Boarding::kAlone;
+    }
+    return Boarding::kAlone;
 }
 
 void land() noexcept {

@@ -233,7 +233,7 @@ void forget_transaction() noexcept {
 const char* describe(Bypass reason) noexcept {
     switch (reason) {
         case Bypass::kNone:
-            return "the cache is used";
+            return "";
         case Bypass::kNotPreloaded:
             return "prompt_cache is not in shared_preload_libraries";
 

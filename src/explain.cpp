@@ -1,0 +1,112 @@
+// explain(): what a lookup would do now, and why. It decides with the very functions of a lookup and then
+// does nothing.
+#include "cache/layer.hpp"
+#include "cache/lookup.hpp"
+#include "cache/memory.hpp"
+#include "cache/writer.hpp"
+#include "exports.hpp"
+#include "pg/settings.hpp"
+
+namespace prompt_cache {
+
+namespace {
+
+void say(ReturnSetInfo* result, const char* line) {
+    Datum value = PointerGetDatum(cstring_to_text(line));
+    bool isnull = false;
+    tuplestore_putvalues(result->setResult, result->setDesc, &value, &isnull);
+}
+
+const char* describe(Verdict verdict) noexcept {
+    switch (verdict) {
+        case Verdict::kHit:
+            return "hit";
+        case Verdict::kNotThere:
+            return "not there";
+        case Verdict::kExpired:
+            return "there, but past its time to live";
+        case Verdict::kDirty:
+            return "not used: this transaction has changed the source";
+        case Verdict::kChanged:
+            return "there, but changed since";
+    }
+    return "";
+}
+
+const char* const kLayerNames[core::kLayers] = {"application", "tenant", "user"};
+constexpr EntryKind kKinds[core::kLayers] = {EntryKind::kApplication, EntryKind::kTenant, EntryKind::kUser};
+
+// One line a layer: from which tier, and what stands against the nearer ones. Gives the user's layer to go on
+// with.
+LayerLocal explain_layer(LookupContext& context, ReturnSetInfo* result, core::LayerIndex layer,
+                         std::string_view key, std::string_view user_key) {
+    const bool stores = context.use_memory && context.attachment->sound();
+    FoundEntry found;
+    const Verdict verdict =
+        context.use_memory ? judge_entry(context, kKinds[layer], key, found) : Verdict::kNotThere;
+    const char* memory_says = context.use_memory ? describe(verdict) : "not asked";
+    std::optional<LayerLocal> value;
+    const char* from = "memory";
+    if (verdict == Verdict::kHit && context.use_memory) value = layer_from_memory(context, layer, key);
+    RowLocal row;
+    const bool ask_table = !value && verdict != Verdict::kDirty && may_use_database(context);
+    if (ask_table) {
+        from = stores ? "the table, then stored in memory" : "the table";
+        value = layer_from_row(context, row, layer, key, user_key);
+    }
+    if (!value) {
+        from = stores && verdict != Verdict::kDirty ? "a build, then stored" : "a build, not stored";
+        value = build_layer(*context.attachment, layer, key);
+    } else {
+        row.read = false;  // nothing stands against the table
+    }
+    const char* table_says = !ask_table || !row.read ? ""
+                             : !row.row              ? "; table: no row"
+                                                     : "; table: the newest row is of before a change";
+    const char* quoted =
+        layer == core::kApplicationLayer ? "" : psprintf(" \"%s\"", pnstrdup(key.data(), key.size()));
+    say(result, psprintf("%s layer%s: from %s (memory: %s%s)", kLayerNames[layer], quoted, from, memory_says,
+                         table_says));
+    return *value;
+}
+
+}  // namespace
+
+PC_FUNCTION(pc_explain) {
+    InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+    auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+    LookupContext context = open_lookup();
+    KeyBuffer buffer;
+    const std::string_view key = canonical_key(context.attachment->user_key(),
+                                               {.number = {}, .text = view_of(PG_GETARG_TEXT_PP(0))}, buffer);
+
+    if (context.bypass != Bypass::kNone)
+        say(result, psprintf("the cache is bypassed: %s", describe(context.bypass)));
+    else
+        say(result,
+            settings::memory ? "the cache is used" : "memory is not read: prompt_cache.memory is off");
+    if (context.judge.by == Judge::By::kStamps)
+        say(result, "in recovery: entries are proved by the stamps that this snapshot sees");
+    if (!context.attachment->sound())
+        say(result,
+            "nothing is stored: a trigger is missing or not ENABLE ALWAYS (see prompt_cache.health())");
+    else if (context.judge.by != Judge::By::kNothing && !may_use_database(context))
+        say(result, settings::database
+                        ? "the table is not read: a source is unlogged or has just been redefined"
+                        : "the table is not read: prompt_cache.database is off");
+
+    const LayerLocal user = explain_layer(context, result, core::kUserLayer, key, key);
+    if (!user.found) {
+        say(result, "there is no such user: the prompt is NULL");
+    } else {
+        if (user.pointer)
+            explain_layer(context, result, core::kTenantLayer, *user.pointer, key);
+        else
+            say(result, "tenant layer: none");
+        explain_layer(context, result, core::kApplicationLayer, {}, key);
+    }
+    close_lookup(context);
+    return static_cast<Datum>(0);
+}
+
+}  // namespace prompt_cache
