@@ -104,7 +104,7 @@ bool consistent() noexcept {
         }
     const bool agree = arena.check() && eviction.consistent() && eviction.entries() == entries &&
                        eviction.bytes() == units && shared.control->arena.allocations.load() == entries &&
-                       arena.used_units() - core::Arena::kGuardUnits <= units + core::Arena::kGuardUnits;
+                       arena.used_units() == units;
     LWLockRelease(shared.space);
     return agree;
 }

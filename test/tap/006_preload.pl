@@ -44,6 +44,7 @@ my %changes = (
     new_column => [ 'plain', q{ALTER TABLE users DROP COLUMN system_prompt; ALTER TABLE users ADD COLUMN system_prompt text DEFAULT 'added'} ],
     renamed => [ 'plain', q{ALTER TABLE users RENAME TO old; CREATE TABLE users (LIKE old INCLUDING ALL); INSERT INTO users SELECT * FROM old; SELECT prompt_cache.attach()}, $change ],
     partition_away => [ 'parted', 'ALTER TABLE users DETACH PARTITION low', q{UPDATE low SET system_prompt = 'away' WHERE user_id = 2}, 'ALTER TABLE users ATTACH PARTITION low FOR VALUES FROM (0) TO (10)' ],
+    partition_truncated => [ 'parted', 'TRUNCATE low' ],
     partition_dropped => [ 'parted', 'DROP TABLE low' ],
     partition_swapped => [ 'parted', q{CREATE TABLE other (LIKE users); INSERT INTO other SELECT user_id, tenant_id, 'swapped' FROM low;
         BEGIN; ALTER TABLE users DETACH PARTITION low; ALTER TABLE users ATTACH PARTITION other FOR VALUES FROM (0) TO (10); COMMIT} ]);
@@ -95,7 +96,8 @@ for my $database (sort keys %changes)
     unlike(exact($node, $database), qr/^0/, "$database: and there are some");
     my $answer = answer($standby, $database, 2) =~ s/^built/memory/r;
     if ($unchanged{$database}) { is($answer, "memory|$old{$database}", "$database: the standby still has it in memory"); }
-    else { isnt($answer, "memory|$old{$database}", "$database: the standby does not answer with the text of before"); }
+    elsif ($database ne 'partition_truncated') # a documented limit: preload on the primary too
+    { isnt($answer, "memory|$old{$database}", "$database: the standby does not answer with the text of before"); }
 }
 
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'prompt_cache'");
