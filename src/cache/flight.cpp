@@ -48,16 +48,16 @@ TakeOff take_off(FlightShared& flight, const Judge& judge, const EntryKey& key, 
     return is_free ? TakeOff::kTaken : TakeOff::kOccupied;
 }
 
-// Until the flight `number` has landed, at most build_wait.
+// Until the flight `number` has landed, at most build_wait by a clock that nobody can set.
 bool wait_for(FlightShared& flight, std::uint64_t number) {
-    const TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), settings::build_wait);
+    const std::int64_t deadline = memory::now() + static_cast<std::int64_t>(settings::build_wait) * 1000;
     bool landed = false;
     ConditionVariablePrepareToSleep(&flight.landed);
     for (;;) {
         LWLockAcquire(shared.flights_lock, LW_SHARED);
         landed = flight.key == 0 || flight.number != number;
         LWLockRelease(shared.flights_lock);
-        const long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+        const long left = static_cast<long>((deadline - memory::now() + 999) / 1000);
         if (landed || left <= 0) break;
         ConditionVariableTimedSleep(&flight.landed, left, build_wait_event());
     }
