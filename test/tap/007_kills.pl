@@ -14,7 +14,7 @@ restart_after_crash = on
 log_statement = none
 prompt_cache.memory_size = '8MB'
 prompt_cache.max_value_size = '128kB'
-prompt_cache.build_wait = '30s'
+prompt_cache.build_wait = '10min'
 }, install_path => $ENV{PROMPT_CACHE_TEST_BUILD});
 load_chat($node, 'chat');
 sub sql { return $node->safe_psql('chat', shift); }
@@ -64,9 +64,11 @@ my $leader = start_session($node, 'chat', "SET application_name = 'leader'; SELE
 ok(waits('leader', 'Lock'), 'a build waits for a lock');
 my @waiters = map { start_session($node, 'chat', "SET application_name = 'waiter $_'; SELECT md5(prompt_cache.prompt(7))") } 1 .. 3;
 ok(waits("waiter $_", 'Extension'), "backend $_ waits for the build") for 1 .. 3;
+my $began = time;
 sql(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'leader'});
 ok(waits('leader', 'Timeout'), 'the build is cancelled, its backend lives on');
 ok($node->poll_query_until('chat', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'waiter 1' AND wait_event_type = 'Lock'}), 'who waited for it builds now');
+cmp_ok(time - $began, '<', 10, 'and has not waited for build_wait');
 sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'waiter 1'});
 like((finish_session($waiters[0]))[1], qr/terminating connection/, 'and is terminated');
 $locker->query_safe('COMMIT');
@@ -82,7 +84,7 @@ sql('CREATE TABLE stop ()');
 my $reads = "SET application_name = 'reader';\n\\set stop f\n" . ("SELECT $wrong $joined WHERE u.user_id = ANY ($ids);\n"
     . "SELECT EXISTS (SELECT FROM stop) AS stop \\gset\n\\if :stop\nSELECT pg_sleep(60);\n\\q\n\\endif\n") x 10000;
 my @readers = map { start_session($node, 'chat', $reads) } 1 .. 6;
-my $writes = start_session($node, 'chat', join ";\n", map { "UPDATE users SET system_prompt = filler((random() * 60000)::bigint) WHERE user_id = 1 + (random() * 200)::int" } 1 .. 5000);
+my $writes = start_session($node, 'chat', join ";\n", map { "UPDATE users SET system_prompt = filler((random() * 60000)::bigint) WHERE user_id = 1 + (random() * 99)::int" } 1 .. 5000);
 my $stops = start_session($node, 'chat', "BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(0.02); COMMIT; SELECT pg_sleep(0.05);\n" x 100);
 ok($node->poll_query_until('chat', q{SELECT count(*) = 6 FROM pg_stat_activity WHERE application_name = 'reader'}), 'all readers are there');
 my $sent = $node->safe_psql('postgres', q{
