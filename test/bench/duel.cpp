@@ -6,7 +6,10 @@
 //     --order random|next       keys at random, or each key once: the run ends with an error when none is
 //     left
 //     --value FILE              $2 is the file's text, its first bytes another in every call
-//     --clients N               connections, a thread each (--a-clients, --b-clients to differ)
+//     --clients N               connections, a thread each (--a-clients, --b-clients to differ). A client and
+//     its
+//                               backends stay on one processor: where the scheduler puts them changes the
+//                               rate of a lone client threefold, and not the same way for both sides
 //     --pairs N                 pairs of slices
 //     --ms N | --calls N        length of a slice: time, or calls of each client
 //     --after SQL               run after every call, not timed
@@ -20,6 +23,7 @@
 // and neither does waiting.
 #include "connection.hpp"
 
+#include <sched.h>
 #include <time.h>
 
 #include <algorithm>
@@ -64,9 +68,23 @@ bool takes(const std::string& sql, const char* parameter) {
     return sql.find(parameter) != std::string::npos;
 }
 
+// The processor of the client with this number, in turn those that we may use.
+cpu_set_t processor_of(unsigned number) {
+    cpu_set_t all, one;
+    sched_getaffinity(0, sizeof all, &all);
+    CPU_ZERO(&one);
+    unsigned left = number % static_cast<unsigned>(std::max(1, CPU_COUNT(&all)));
+    for (std::size_t cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &all) && left-- == 0) CPU_SET(cpu, &one);
+    return one;
+}
+
 class Client {
   public:
-    Client(Side& side, unsigned number) : side_(side), connection_(side.conninfo), random_(number + 1) {
+    Client(Side& side, unsigned number)
+        : side_(side), connection_(side.conninfo), random_(number + 1), processor_(processor_of(number)) {
+        // Without the right to do so nothing is lost but steadiness.
+        sched_setaffinity(connection_.backend(), sizeof processor_, &processor_);
         if (!side.setup.empty()) connection_.run(side.setup);
         for (std::size_t i = 0; i < side.statements.size(); i++) {
             const std::string& sql = side.statements[i];
@@ -78,6 +96,7 @@ class Client {
     }
 
     Rate run(const Slice& slice) {
+        sched_setaffinity(0, sizeof processor_, &processor_);
         const double cpu_before = cpu_seconds();
         const Clock::time_point began = Clock::now();
         const Clock::time_point end =
@@ -132,6 +151,7 @@ class Client {
     Side& side_;
     Connection connection_;
     std::mt19937_64 random_;
+    cpu_set_t processor_;
     std::vector<std::string> names_;
     std::vector<int> parameters_;
     std::string value_;
