@@ -99,7 +99,7 @@ SELECT p.proname FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.
 SELECT unnest(extconfig)::regclass, unnest(extcondition) AS condition FROM pg_extension WHERE extname = 'prompt_cache' ORDER BY 1;
 SELECT extrelocatable FROM pg_extension WHERE extname = 'prompt_cache';
 -- Settings, under a reserved prefix.
-SELECT name, setting, unit, context FROM pg_settings WHERE name LIKE 'prompt\_cache.%' AND context <> 'postmaster'
+SELECT name, boot_val, unit, context FROM pg_settings WHERE name LIKE 'prompt\_cache.%' AND context <> 'postmaster'
    AND short_desc !~ '^Test builds' ORDER BY name;
 SET prompt_cache.no_such_setting = 1;
 DROP SCHEMA inspection CASCADE;

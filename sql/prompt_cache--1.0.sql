@@ -54,7 +54,8 @@ CREATE TABLE prompt_cache.user_prompt_cache (
     application_length integer     NOT NULL,
     tenant_length      integer     NOT NULL,
     user_length        integer     NOT NULL,
-    stamps             bigint[]    NOT NULL
+    stamps             bigint[]    NOT NULL,
+    CHECK (least(application_length, tenant_length, user_length) >= 0)
 );
 CREATE INDEX user_prompt_cache_user_key_id_idx ON prompt_cache.user_prompt_cache (user_key, id DESC);
 CREATE INDEX user_prompt_cache_user_id_id_idx ON prompt_cache.user_prompt_cache (user_id, id DESC) WHERE user_id IS NOT NULL;
@@ -72,7 +73,7 @@ CREATE TABLE prompt_cache.tag_nonce (
     nonce  bigint NOT NULL,
     weight bigint NOT NULL,
     PRIMARY KEY (tag, nonce)
-);
+) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 COMMENT ON TABLE prompt_cache.tag_nonce IS 'What every change of a source leaves behind: a random number a changed tag. Only ever added to.';
 
 SELECT pg_catalog.pg_extension_config_dump('prompt_cache.attachment', '');
@@ -228,6 +229,8 @@ BEGIN
                              THEN format('u.%I::pg_catalog.%s::pg_catalog.text', a.user_tenant,
                                          CASE tt.name WHEN 'bigint' THEN 'int8' ELSE tt.name END)
                              ELSE 'NULL::pg_catalog.text' END,
+                        CASE u.relkind WHEN 'r' THEN 'ONLY' END, a.users, a.user_key), ''),
+                 coalesce(format('SELECT 1 FROM %s %s u WHERE u.%I OPERATOR(pg_catalog.=) $1',
                         CASE u.relkind WHEN 'r' THEN 'ONLY' END, a.users, a.user_key), '')],
            CASE WHEN u.oid IS NULL THEN 'the users table is gone'
                 WHEN a.tenants IS NOT NULL AND t.oid IS NULL THEN 'the tenants table is gone'
@@ -328,10 +331,6 @@ COMMENT ON FUNCTION prompt_cache.application_prompt() IS 'The application layer;
 ----------------------------------------------------------------------------------------------------------------------
 -- Wiring
 
-CREATE FUNCTION prompt_cache._caller() RETURNS oid
-    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_caller';
-COMMENT ON FUNCTION prompt_cache._caller() IS 'The role that calls from outside of all SECURITY DEFINER functions.';
-
 -- Raises an error with a hint if `source` cannot be a source; returns its key column.
 CREATE FUNCTION prompt_cache._check_source(source regclass, role text, key name, columns name[]) RETURNS name
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
@@ -364,10 +363,6 @@ BEGIN
     IF rel.nspname = 'prompt_cache' THEN
         RAISE EXCEPTION '% belongs to prompt_cache itself', source USING ERRCODE = 'wrong_object_type',
             HINT = 'Attach the chat application''s own tables.';
-    END IF;
-    IF NOT pg_has_role(prompt_cache._caller(), rel.relowner, 'USAGE') THEN
-        RAISE EXCEPTION 'must be owner of table %', source USING ERRCODE = 'insufficient_privilege',
-            HINT = format('Call it as role %I or as a member of it.', rel.relowner::regrole);
     END IF;
     IF rel.relforcerowsecurity
        AND NOT (SELECT r.rolsuper OR r.rolbypassrls FROM pg_roles r WHERE r.oid = rel.relowner) THEN
@@ -523,21 +518,17 @@ CREATE FUNCTION prompt_cache._purge() RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_purge';
 COMMENT ON FUNCTION prompt_cache._purge() IS 'Deletes the durable rows of users that are gone.';
 
-CREATE FUNCTION prompt_cache.attach(
-    users         regclass DEFAULT to_regclass('users'),
-    tenants       regclass DEFAULT to_regclass('tenants'),
-    user_key      name     DEFAULT NULL,
-    user_tenant   name     DEFAULT 'tenant_id',
-    user_prompt   text     DEFAULT 'system_prompt',
-    tenant_key    name     DEFAULT NULL,
-    tenant_prompt text     DEFAULT 'system_prompt')
-RETURNS boolean LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+-- The work of attach(), as the extension's owner; attach() has checked that its caller owns the tables.
+CREATE FUNCTION prompt_cache._attach(
+    users regclass, tenants regclass, user_key name, user_tenant name, user_prompt text, tenant_key name, tenant_prompt text)
+RETURNS boolean LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     found_user_key   name;
     found_tenant_key name;
 BEGIN
+    -- One attach() at a time.
+    LOCK TABLE prompt_cache.attachment IN SHARE ROW EXCLUSIVE MODE;
     IF users IS NULL THEN
         RAISE EXCEPTION 'there is no table "users"' USING ERRCODE = 'undefined_table',
             HINT = 'Name the table: prompt_cache.attach(users => ''schema.table'', tenants => ''schema.table'').';
@@ -577,28 +568,34 @@ BEGIN
     RETURN true;
 END
 $$;
+COMMENT ON FUNCTION prompt_cache._attach(regclass, regclass, name, name, text, name, text) IS 'The work of attach().';
+
+CREATE FUNCTION prompt_cache.attach(
+    users         regclass DEFAULT to_regclass('users'),
+    tenants       regclass DEFAULT to_regclass('tenants'),
+    user_key      name     DEFAULT NULL,
+    user_tenant   name     DEFAULT 'tenant_id',
+    user_prompt   text     DEFAULT 'system_prompt',
+    tenant_key    name     DEFAULT NULL,
+    tenant_prompt text     DEFAULT 'system_prompt')
+RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_attach';
 COMMENT ON FUNCTION prompt_cache.attach(regclass, regclass, name, name, text, name, text) IS
     'Wires the chat schema: puts triggers on the users and tenants tables and makes their columns the builder. Calling it again replaces the wiring. The caller must own the tables.';
 
-CREATE FUNCTION prompt_cache.detach() RETURNS boolean
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    source record;
+CREATE FUNCTION prompt_cache._detach() RETURNS boolean
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    FOR source IN SELECT c.oid::regclass AS name, c.relowner FROM prompt_cache.attachment a
-                    JOIN pg_class c ON c.oid IN (a.users, a.tenants)
-    LOOP
-        IF NOT pg_has_role(prompt_cache._caller(), source.relowner, 'USAGE') THEN
-            RAISE EXCEPTION 'must be owner of table %', source.name USING ERRCODE = 'insufficient_privilege',
-                HINT = format('Call it as role %I or as a member of it.', source.relowner::regrole);
-        END IF;
-    END LOOP;
+    LOCK TABLE prompt_cache.attachment IN SHARE ROW EXCLUSIVE MODE;
     PERFORM prompt_cache._drop_triggers();
     DELETE FROM prompt_cache.attachment;
     RETURN FOUND;
 END
 $$;
-COMMENT ON FUNCTION prompt_cache.detach() IS 'Takes away everything attach() made on the user''s tables; false if nothing was attached.';
+COMMENT ON FUNCTION prompt_cache._detach() IS 'The work of detach().';
+
+CREATE FUNCTION prompt_cache.detach() RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_detach';
+COMMENT ON FUNCTION prompt_cache.detach() IS 'Takes away everything attach() made on the user''s tables; false if nothing was attached. The caller must own the tables.';
 
 CREATE FUNCTION prompt_cache._flush() RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_flush';
@@ -625,11 +622,71 @@ END
 $$;
 COMMENT ON FUNCTION prompt_cache.flush() IS 'On return the durable tier holds what memory held; returns the number of rows written. Also purges rows of users that are gone and repairs triggers that a restore has changed.';
 
+CREATE FUNCTION prompt_cache.prune(keep integer DEFAULT NULL) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    pruned bigint;
+BEGIN
+    keep := coalesce(keep, current_setting('prompt_cache.history')::integer);
+    IF keep < 0 THEN
+        RAISE EXCEPTION 'keep must not be negative' USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'It is the number of rows to keep for each user.';
+    END IF;
+    DELETE FROM prompt_cache.user_prompt_cache c
+     USING (SELECT id, row_number() OVER (PARTITION BY user_key ORDER BY id DESC) AS n FROM prompt_cache.user_prompt_cache) r
+     WHERE c.id = r.id AND r.n > keep;
+    GET DIAGNOSTICS pruned = ROW_COUNT;
+    RETURN pruned;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache.prune(integer) IS 'Deletes all but the newest `keep` rows of each user (NULL: the setting history) and returns how many.';
+
+-- What a worker does now and then. Each step by itself: none keeps another from being done.
+CREATE FUNCTION prompt_cache._clean_up() RETURNS boolean
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    max_age interval := make_interval(secs => extract(epoch FROM current_setting('prompt_cache.history_max_age')::interval));
+BEGIN
+    BEGIN
+        -- Many rows of a tag become one with the same sum and xor: no snapshot sees another stamp.
+        WITH crowded AS (
+            SELECT tag FROM prompt_cache.tag_nonce GROUP BY tag HAVING count(*) > 1 LIMIT 1000
+        ), gone AS (
+            DELETE FROM prompt_cache.tag_nonce n USING crowded c WHERE n.tag = c.tag RETURNING n.tag, n.nonce, n.weight
+        )
+        INSERT INTO prompt_cache.tag_nonce (tag, nonce, weight)
+        SELECT tag, bit_xor(nonce), sum(weight)::bigint FROM gone GROUP BY tag;
+    EXCEPTION WHEN OTHERS THEN
+        RAISE LOG 'prompt_cache: tag_nonce was not compacted: %', SQLERRM;
+    END;
+    BEGIN
+        DELETE FROM prompt_cache.user_prompt_cache
+         WHERE id IN (SELECT id FROM prompt_cache.user_prompt_cache WHERE replaced_at < now() - max_age LIMIT 1000);
+    EXCEPTION WHEN OTHERS THEN
+        RAISE LOG 'prompt_cache: old rows were not deleted: %', SQLERRM;
+    END;
+    BEGIN
+        -- Last, since it locks the user's tables until the end, if there is anything to repair.
+        SET LOCAL lock_timeout = '100ms';
+        PERFORM prompt_cache._repair_triggers();
+    EXCEPTION WHEN OTHERS THEN
+        RAISE LOG 'prompt_cache: triggers could not be repaired: %', SQLERRM;
+    END;
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._clean_up() IS 'What a worker does now and then: compaction of nonces, deletion of old rows, repair of triggers.';
+
+CREATE FUNCTION prompt_cache._warm_user(user_key text, named boolean) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_warm_user';
+COMMENT ON FUNCTION prompt_cache._warm_user(text, boolean) IS 'Brings one user into memory; true if it is there now. A key that is not of the key''s type is an error if it was named, else passed over.';
+
 CREATE FUNCTION prompt_cache.warm(user_keys text[] DEFAULT NULL, max_users integer DEFAULT 100) RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    key  text;
-    warm bigint := 0;
+    key   text;
+    warm  bigint := 0;
+    named boolean := user_keys IS NOT NULL;
 BEGIN
     IF max_users IS NULL OR max_users < 0 THEN
         RAISE EXCEPTION 'max_users must not be negative' USING ERRCODE = 'invalid_parameter_value',
@@ -646,9 +703,7 @@ BEGIN
     END IF;
     FOR key IN SELECT DISTINCT k.key FROM unnest(user_keys) WITH ORDINALITY AS k(key, n)
                 WHERE k.key IS NOT NULL AND k.n <= max_users LOOP
-        PERFORM prompt_cache.prompt_key(key);
-        warm := warm + (SELECT (g.source = 'memory' AND g.prompt IS NOT NULL)::integer
-                          FROM prompt_cache.get_or_build_key(key) g);
+        warm := warm + prompt_cache._warm_user(key, named)::integer;
     END LOOP;
     RETURN warm;
 END
@@ -711,8 +766,8 @@ COMMENT ON FUNCTION prompt_cache.deny(regrole, text) IS 'Takes back what allow()
 -- Inspection
 
 CREATE FUNCTION prompt_cache._stats(
-    OUT namespace text, OUT entries bigint, OUT bytes bigint, OUT hits_memory bigint, OUT hits_redis bigint,
-    OUT hits_database bigint, OUT built_calls bigint, OUT not_found bigint, OUT builds bigint, OUT build_micros bigint,
+    OUT namespace text, OUT entries bigint, OUT bytes bigint, OUT hits_memory bigint,
+    OUT hits_database bigint, OUT built_calls bigint, OUT builds bigint, OUT build_micros bigint,
     OUT evictions bigint, OUT expirations bigint, OUT invalidations bigint, OUT bypasses bigint, OUT errors bigint,
     OUT stats_reset timestamptz)
 RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_stats';
@@ -721,12 +776,12 @@ COMMENT ON FUNCTION prompt_cache._stats() IS 'The counters behind the view stats
 CREATE VIEW prompt_cache.stats AS
     SELECT s.namespace, s.entries, s.bytes,
            s.hits_memory + m.misses + s.bypasses AS lookups,
-           s.hits_memory, s.hits_redis, s.hits_database, s.builds, m.misses,
+           s.hits_memory, 0::bigint AS hits_redis, s.hits_database, s.builds, m.misses,
            s.hits_memory::float8 / nullif(s.hits_memory + m.misses, 0) AS hit_rate,
            s.build_micros / 1000.0::float8 / nullif(s.builds, 0) AS build_ms_avg,
            s.evictions, s.expirations, s.invalidations, s.bypasses, s.errors, s.stats_reset
       FROM prompt_cache._stats() s
-     CROSS JOIN LATERAL (SELECT s.hits_redis + s.hits_database + s.built_calls + s.not_found AS misses) m;
+     CROSS JOIN LATERAL (SELECT s.hits_database + s.built_calls AS misses) m;
 COMMENT ON VIEW prompt_cache.stats IS 'A row per namespace: entries and bytes in memory, lookups and where they were answered. lookups = hits_memory + misses + bypasses.';
 
 CREATE FUNCTION prompt_cache._entries(
@@ -778,6 +833,10 @@ CREATE FUNCTION prompt_cache._memory_status() RETURNS jsonb
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_memory_status';
 COMMENT ON FUNCTION prompt_cache._memory_status() IS 'The memory tier''s accounts; NULL if the library is not preloaded.';
 
+CREATE FUNCTION prompt_cache._worker_status() RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_worker_status';
+COMMENT ON FUNCTION prompt_cache._worker_status() IS 'The workers as this database sees them; NULL if the library is not preloaded.';
+
 CREATE FUNCTION prompt_cache.health() RETURNS jsonb
     LANGUAGE sql VOLATILE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WITH memory AS MATERIALIZED (
@@ -803,6 +862,9 @@ CREATE FUNCTION prompt_cache.health() RETURNS jsonb
         SELECT 'degraded', 'prompt_cache is not in shared_preload_libraries: every prompt is built'
           FROM memory WHERE status IS NULL
         UNION ALL
+        SELECT 'degraded', 'no background worker slot is free: prompts are not saved; raise max_worker_processes'
+         WHERE prompt_cache._worker_status() ->> 'state' = 'no slot'
+        UNION ALL
         SELECT 'degraded', 'a source is unlogged: prompts are cached in memory only' FROM wiring WHERE NOT durable
     )
     SELECT jsonb_build_object(
@@ -819,7 +881,7 @@ CREATE FUNCTION prompt_cache.health() RETURNS jsonb
                        CASE WHEN (SELECT status IS NOT NULL FROM memory) AND (SELECT durable FROM wiring)
                              AND current_setting('prompt_cache.database', true)::boolean THEN 'on' ELSE 'off' END)),
                'triggers', (SELECT triggers FROM broken),
-               'worker', jsonb_build_object('state', 'off'))
+               'worker', coalesce(prompt_cache._worker_status(), '{"state": "off"}'))
       FROM (SELECT) one LEFT JOIN reason ON true
 $$;
 COMMENT ON FUNCTION prompt_cache.health() IS 'The state of the cache as jsonb: status ok, degraded or critical, with reasons, the tiers, and statements that repair triggers.';

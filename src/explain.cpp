@@ -57,6 +57,9 @@ LayerLocal explain_layer(LookupContext& context, ReturnSetInfo* result, core::La
     if (!value) {
         from = stores && verdict != Verdict::kDirty ? "a build, then stored" : "a build, not stored";
         value = build_layer(*context.attachment, layer, key);
+        if (stores && value->text.size() > memory::largest_value())
+            from = psprintf("a build, not stored, since it has %zu bytes and %zu are the most",
+                            value->text.size(), memory::largest_value());
     } else {
         row.read = false;  // nothing stands against the table
     }

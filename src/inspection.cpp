@@ -1,6 +1,7 @@
 // What the views and health() show. Nothing here is on the way of a lookup.
 #include "cache/judge.hpp"
 #include "cache/memory.hpp"
+#include "cache/saving.hpp"
 #include "cache/transaction.hpp"
 #include "exports.hpp"
 #include "pg/snapshot.hpp"
@@ -55,25 +56,22 @@ PC_FUNCTION(pc_stats) {
     const core::StatisticsShared& statistics = shared.control->statistics;
     const memory::Usage usage = memory::usage();
     const auto sum = [&](Counter counter) {
-        return Int64GetDatum(static_cast<std::int64_t>(statistics.sum(core::kPromptNamespace, counter)));
+        return Int64GetDatum(static_cast<std::int64_t>(statistics.sum(counter)));
     };
-    Datum values[] = {
-        PointerGetDatum(make_text("prompt")),
-        Int64GetDatum(static_cast<std::int64_t>(usage.entries)),
-        Int64GetDatum(static_cast<std::int64_t>(usage.bytes)),
-        sum(Counter::kHitsMemory),
-        sum(Counter::kHitsRedis),
-        sum(Counter::kHitsDatabase),
-        sum(Counter::kBuiltCalls),
-        sum(Counter::kNotFound),
-        sum(Counter::kBuilds),
-        sum(Counter::kBuildMicros),
-        sum(Counter::kEvictions),
-        sum(Counter::kExpirations),
-        sum(Counter::kInvalidations),
-        sum(Counter::kBypasses),
-        sum(Counter::kErrors),
-        TimestampTzGetDatum(statistics.reset_at[core::kPromptNamespace].load(std::memory_order_relaxed))};
+    Datum values[] = {PointerGetDatum(make_text("prompt")),
+                      Int64GetDatum(static_cast<std::int64_t>(usage.entries)),
+                      Int64GetDatum(static_cast<std::int64_t>(usage.bytes)),
+                      sum(Counter::kHitsMemory),
+                      sum(Counter::kHitsDatabase),
+                      sum(Counter::kBuiltCalls),
+                      sum(Counter::kBuilds),
+                      sum(Counter::kBuildMicros),
+                      sum(Counter::kEvictions),
+                      sum(Counter::kExpirations),
+                      sum(Counter::kInvalidations),
+                      sum(Counter::kBypasses),
+                      sum(Counter::kErrors),
+                      TimestampTzGetDatum(statistics.reset_at.load(std::memory_order_relaxed))};
     bool nulls[std::size(values)] = {};
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     return static_cast<Datum>(0);
@@ -117,14 +115,27 @@ PC_FUNCTION(pc_memory_status) {
         static_cast<unsigned long long>(usage.bytes), static_cast<unsigned long long>(usage.entries),
         static_cast<unsigned long long>(usage.total_bytes),
         static_cast<unsigned long long>(usage.fixed_bytes),
-        static_cast<unsigned long long>(
-            shared.control->statistics.sum(core::kPromptNamespace, Counter::kHitsBehind)));
+        static_cast<unsigned long long>(shared.control->statistics.sum(Counter::kHitsBehind)));
+    return DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
+}
+
+PC_FUNCTION(pc_worker_status) {
+    if (!shared) PG_RETURN_NULL();
+    LWLockAcquire(shared.saving_lock, LW_SHARED);
+    const bool launcher = shared.saving->launcher != 0;
+    SavingDatabaseShared here{};
+    for (const SavingDatabaseShared& database : shared.saving->databases)
+        if (database.oid == MyDatabaseId) here = database;
+    LWLockRelease(shared.saving_lock);
+    const char* state = !launcher ? "off" : here.refused ? "no slot" : here.worker != 0 ? "running" : "idle";
+    char* json = psprintf("{\"state\": \"%s\", \"launcher\": %s, \"saved\": %llu}", state,
+                          launcher ? "true" : "false", static_cast<unsigned long long>(here.written));
     return DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
 }
 
 PC_FUNCTION(pc_stats_reset) {
     if (!shared) PG_RETURN_BOOL(false);
-    shared.control->statistics.reset(core::kPromptNamespace, GetCurrentTimestamp());
+    shared.control->statistics.reset(GetCurrentTimestamp());
     PG_RETURN_BOOL(true);
 }
 

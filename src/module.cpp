@@ -4,9 +4,11 @@
 #include "cache/transaction.hpp"
 #include "cache/writer.hpp"
 #include "cache/memory.hpp"
+#include "cache/saving.hpp"
 #include "pg/catalog.hpp"
 #include "pg/postgres.hpp"
 #include "pg/settings.hpp"
+#include "worker.hpp"
 
 #pragma GCC visibility push(default)
 extern "C" {
@@ -25,8 +27,12 @@ object_access_hook_type previous_access_hook = nullptr;
 // is harmless if the drop is rolled back, and for the extension everybody else's copies die at commit.
 void object_access(ObjectAccessType access, Oid catalog, Oid object, int part, void* argument) {
     if (previous_access_hook) previous_access_hook(access, catalog, object, part, argument);
+    // A database that is made may have the oid of one that is gone, in which a last session stored after the drop.
+    if (catalog == DatabaseRelationId && (access == OAT_DROP || access == OAT_POST_CREATE) && shared) {
+        memory::drop_database(object);
+        saving::forget_database(object);
+    }
     if (access != OAT_DROP) return;
-    if (catalog == DatabaseRelationId && shared) memory::drop_database(object);
     if (catalog != ExtensionRelationId) return;
     const char* name = get_extension_name(object);
     if (!name || strcmp(name, kExtension) != 0) return;
@@ -39,7 +45,10 @@ void object_access(ObjectAccessType access, Oid catalog, Oid object, int part, v
 void load() {
     const bool preloading = process_shared_preload_libraries_in_progress;
     settings::define(preloading);
-    if (preloading) request_shared_memory();
+    if (preloading) {
+        request_shared_memory();
+        register_launcher();
+    }
     install_writer();
     install_transaction_hooks();
     previous_access_hook = object_access_hook;

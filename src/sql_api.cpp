@@ -1,4 +1,5 @@
 // What SQL calls to read, invalidate and save prompts: check the arguments, one call, return.
+#include "cache/layer.hpp"
 #include "cache/lookup.hpp"
 #include "cache/memory.hpp"
 #include "cache/save.hpp"
@@ -107,8 +108,20 @@ PC_FUNCTION(pc_purge) {
     PG_RETURN_INT64(purge_gone());
 }
 
-PC_FUNCTION(pc_caller) {
-    PG_RETURN_OID(GetOuterUserId());
+PC_FUNCTION(pc_warm_user) {
+    const bool named = PG_GETARG_BOOL(1);
+    LookupContext context = open_lookup();
+    const KeyInput input = text_argument(fcinfo);
+    bool warm = false;
+    if (named || fits(context.attachment->user_key(), input.text)) {
+        KeyBuffer buffer;
+        const std::string_view key = canonical_key(context.attachment->user_key(), input, buffer);
+        collect_layers(context, key);
+        const auto layers = context.use_memory ? layers_in_memory(context, key) : std::nullopt;
+        warm = layers && layers->layer[core::kUserLayer].found;
+    }
+    close_lookup(context);
+    PG_RETURN_BOOL(warm);
 }
 
 }  // namespace prompt_cache

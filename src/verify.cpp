@@ -5,11 +5,14 @@
 #include "cache/memory.hpp"
 #include "cache/writer.hpp"
 #include "exports.hpp"
+#include "pg/query.hpp"
 #include "tier/durable.hpp"
 
 namespace prompt_cache {
 
 namespace {
+
+constexpr std::int32_t kMostSamples = 1000000;
 
 void report(ReturnSetInfo* result, std::string_view key, const char* tier) {
     Datum values[] = {PointerGetDatum(make_text("prompt")), PointerGetDatum(make_text(key)),
@@ -22,27 +25,65 @@ bool same(const LayerLocal& a, const LayerLocal& b, bool is_user) {
     return a.text == b.text && (!is_user || (a.found == b.found && a.pointer == b.pointer));
 }
 
+// A rebuild whose error is a warning: a row that cannot be built is no difference, and no reason to stop.
+template <typename Build>
+bool build_or_warn(std::string_view key, Build build) {
+    MemoryContext context = CurrentMemoryContext;
+    ResourceOwner owner = CurrentResourceOwner;
+    volatile bool built = true;
+    BeginInternalSubTransaction(nullptr);
+    MemoryContextSwitchTo(context);
+    PG_TRY();
+    {
+        build();
+        ReleaseCurrentSubTransaction();
+    }
+    PG_CATCH();
+    {
+        MemoryContextSwitchTo(context);
+        ErrorData* error = CopyErrorData();
+        FlushErrorState();
+        RollbackAndReleaseCurrentSubTransaction();
+        built = false;
+        if (error->sqlerrcode == ERRCODE_QUERY_CANCELED) ReThrowError(error);
+        ereport(WARNING, (errmsg("\"%.*s\" cannot be rebuilt: %s", static_cast<int>(key.size()), key.data(),
+                                 error->message)));
+        FreeErrorData(error);
+    }
+    PG_END_TRY();
+    MemoryContextSwitchTo(context);
+    CurrentResourceOwner = owner;
+    return built;
+}
+
+struct Pick {
+    core::LayerIndex layer;
+    std::string_view key;
+};
+
 // One entry of memory, if a lookup under this snapshot would use it.
-void verify_entry(LookupContext& context, const memory::ListedEntry& listed, ReturnSetInfo* result) {
-    const std::string_view key{listed.key, listed.entry.header.key_length};
-    const core::LayerIndex layer = layer_of(listed.entry.header.kind);
-    const std::optional<LayerLocal> cached = layer_from_memory(context, layer, key);
-    if (cached && !same(*cached, build_layer(*context.attachment, layer, key), layer == core::kUserLayer))
-        report(result, key, "memory");
+void verify_entry(LookupContext& context, const Pick& pick, ReturnSetInfo* result) {
+    const std::optional<LayerLocal> cached = layer_from_memory(context, pick.layer, pick.key);
+    LayerLocal built;
+    if (cached &&
+        build_or_warn(pick.key, [&] { built = build_layer(*context.attachment, pick.layer, pick.key); }) &&
+        !same(*cached, built, pick.layer == core::kUserLayer))
+        report(result, pick.key, "memory");
 }
 
 // The newest row of a user, if all its stamps are what this snapshot sees.
 void verify_row(LookupContext& context, std::string_view key, ReturnSetInfo* result) {
-    const LayersLocal built = build_layers(context, key);
+    LayersLocal built;
+    if (!build_or_warn(key, [&] { built = build_layers(context, key); })) return;
+    const LayerLocal& user = built.layer[core::kUserLayer];
     for (unsigned i = 0; i < core::kLayers; i++) {
         const auto layer = static_cast<core::LayerIndex>(i);
-        const LayerLocal& user = built.layer[core::kUserLayer];
         if (layer == core::kTenantLayer && !user.pointer) continue;
-        if (layer != core::kUserLayer && !user.found) continue;   // was not built
+        if (layer != core::kUserLayer && !user.found) continue;  // was not built
         const std::string_view layer_key = layer == core::kUserLayer     ? key
                                            : layer == core::kTenantLayer ? *user.pointer
                                                                          : std::string_view{};
-        if (is_dirty(layer_tag(layer, layer_key))) continue;   // a lookup would not use it
+        if (is_dirty(layer_tag(layer, layer_key))) continue;  // a lookup would not use it
         RowLocal row;
         const std::optional<LayerLocal> saved = layer_from_row(context, row, layer, layer_key, key);
         if (saved && !same(*saved, built.layer[layer], layer == core::kUserLayer)) {
@@ -52,48 +93,51 @@ void verify_row(LookupContext& context, std::string_view key, ReturnSetInfo* res
     }
 }
 
+// `most` entries of this database, each with the same chance, in one pass (reservoir sampling, Vitter's
+// algorithm R).
+std::span<const Pick> pick_entries(std::uint32_t most) {
+    auto* picks = static_cast<Pick*>(palloc(most * sizeof(Pick)));
+    auto* listed = static_cast<memory::ListedEntry*>(palloc(sizeof(memory::ListedEntry)));
+    std::uint64_t seen = 0;
+    memory::ListCursor cursor;
+    while (memory::next_entry(cursor, *listed)) {
+        CHECK_FOR_INTERRUPTS();
+        std::uint64_t place = seen++;
+        if (place >= most) place = pg_prng_uint64_range(&pg_global_prng_state, 0, seen - 1);
+        if (place >= most) continue;
+        picks[place] = {layer_of(listed->entry.header.kind),
+                        copy_into(CurrentMemoryContext, {listed->key, listed->entry.header.key_length})};
+    }
+    return {picks, static_cast<std::size_t>(std::min<std::uint64_t>(seen, most))};
+}
+
 }  // namespace
 
 PC_FUNCTION(pc_verify) {
-    const std::int64_t sample = PG_GETARG_INT32(0);
-    if (sample <= 0)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("sample must be positive"),
+    const std::int32_t sample = PG_GETARG_INT32(0);
+    if (sample <= 0 || sample > kMostSamples)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("sample must lie between 1 and %d", kMostSamples),
                         errhint("It is the number of entries of each tier to rebuild.")));
     InitMaterializedSRF(fcinfo, 0);
     auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
     LookupContext context = open_lookup();
     MemoryContext scratch =
         AllocSetContextCreate(CurrentMemoryContext, "prompt_cache verify", ALLOCSET_DEFAULT_SIZES);
-
-    // Each entry with the chance that makes `sample` of them the likely number.
-    const double chance = context.use_memory
-                              ? static_cast<double>(sample) / static_cast<double>(memory::usage().entries + 1)
-                              : 0;
-    auto* listed = static_cast<memory::ListedEntry*>(palloc(sizeof(memory::ListedEntry)));
-    memory::ListCursor cursor;
-    while (chance > 0 && memory::next_entry(cursor, *listed)) {
+    const auto with_scratch = [&](auto work) {
         CHECK_FOR_INTERRUPTS();
-        if (pg_prng_double(&pg_global_prng_state) >= chance) continue;
         MemoryContext before = MemoryContextSwitchTo(scratch);
-        verify_entry(context, *listed, result);
+        work();
         MemoryContextSwitchTo(before);
         MemoryContextReset(scratch);
-    }
-
-    if (may_use_database(context)) {
-        const std::int64_t users = saved_keys();
-        const double row_chance = static_cast<double>(sample) / static_cast<double>(users + 1);
-        for (auto key = next_saved_key({}); key; key = next_saved_key(key)) {
-            CHECK_FOR_INTERRUPTS();
-            if (pg_prng_double(&pg_global_prng_state) >= row_chance ||
-                !fits(context.attachment->user_key(), *key))
-                continue;
-            MemoryContext before = MemoryContextSwitchTo(scratch);
-            verify_row(context, *key, result);
-            MemoryContextSwitchTo(before);
-            MemoryContextReset(scratch);
-        }
-    }
+    };
+    if (context.use_memory)
+        for (const Pick& pick : pick_entries(static_cast<std::uint32_t>(sample)))
+            with_scratch([&] { verify_entry(context, pick, result); });
+    if (may_use_database(context))
+        for (const std::string_view key : random_keys(static_cast<std::uint32_t>(sample)))
+            if (fits(context.attachment->user_key(), key))
+                with_scratch([&] { verify_row(context, key, result); });
     MemoryContextDelete(scratch);
     close_lookup(context);
     return static_cast<Datum>(0);

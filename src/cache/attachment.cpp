@@ -42,7 +42,7 @@ void append_array_texts(StringInfo flat, Datum array, std::uint32_t* lengths) {
     bool* nulls = nullptr;
     int count = 0;
     deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls, &count);
-    for (int i = 0; i < count && i < static_cast<int>(core::kLayers); i++) {
+    for (int i = 0; i < count && i <= static_cast<int>(core::kLayers); i++) {
         if (nulls[i]) continue;
         const std::string_view query = view_of(DatumGetTextPP(texts[i]));
         lengths[i] = static_cast<std::uint32_t>(query.size());
@@ -144,19 +144,20 @@ void Attachment::adopt(std::string_view flat) {
     header_ = {};
     version = ++versions_local;
 
-    flat_ = copy_into(context_, flat);
-    memcpy(&header_, flat_.data(), sizeof(header_));
+    // flat_ last: if memory runs out on the way, the next call must not take the rest for adopted.
+    const std::string_view copy = copy_into(context_, flat);
+    memcpy(&header_, copy.data(), sizeof(header_));
     std::size_t at = sizeof(header_);
     const auto take = [&](std::uint32_t length) {
         const std::string_view bytes =
-            copy_into(context_, {flat_.data() + at, length});  // ends in NUL, aligned
+            copy_into(context_, {copy.data() + at, length});  // ends in NUL, aligned
         at += length;
         return bytes.data();
     };
-    for (unsigned layer = 0; layer < core::kLayers; layer++)
-        query_[layer] = take(header_.query_length[layer]);
+    for (unsigned i = 0; i <= core::kLayers; i++) query_[i] = take(header_.query_length[i]);
     problem_ = take(header_.problem_length);
     sources_ = reinterpret_cast<const Oid*>(take(header_.source_count * sizeof(Oid)));
+    flat_ = copy;
 }
 
 void Attachment::require_usable() const {
@@ -168,6 +169,12 @@ void Attachment::require_usable() const {
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                         errmsg("the attachment of prompt_cache no longer fits the tables: %s", problem_),
                         errhint("Call prompt_cache.attach() again.")));
+}
+
+bool is_attached() {
+    Judge nothing;
+    nothing.snapshot = GetActiveSnapshot();
+    return attachment_under(nothing).usable();
 }
 
 void forget_fresh_attachment() noexcept {
@@ -182,8 +189,10 @@ const Attachment& attachment_under(const Judge& judge) {
     local.dependency.reset();
     by_local = judge.by;
     if (adopt_shared_copy(judge, local)) return local;
+    const std::optional<Dependency> dependency = depend_on(judge, star());
+    if (!dependency) return read_for(judge.snapshot);  // nobody can vouch for it: it holds for this snapshot
     local.adopt(read_flat(CurrentMemoryContext));
-    local.dependency = depend_on(judge, star());
+    local.dependency = dependency;
     if (local.dependency)
         memory::store(EntryKey(EntryKind::kAttachment, {}), {.flags = dependency_flag(judge),
                                                              .pointer = {},

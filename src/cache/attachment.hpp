@@ -22,7 +22,7 @@ struct AttachmentHeader {
     KeyType user_key;
     KeyType tenant_key;
     Oid owner[core::kLayers];
-    std::uint32_t query_length[core::kLayers];
+    std::uint32_t query_length[core::kLayers + 1];
     std::uint32_t problem_length;
     std::uint32_t source_count;
     std::uint32_t schema_hash[2];  // of the source tables' schemas in the server's cache, 0 = none
@@ -40,8 +40,8 @@ class Attachment {
     KeyType user_key() const { return header_.user_key; }
     KeyType tenant_key() const { return header_.tenant_key; }
     Oid owner(unsigned layer) const { return header_.owner[layer]; }
-    // Empty: the layer does not exist.
-    const char* query(unsigned layer) const { return query_[layer]; }
+    // Of a layer (empty: the layer does not exist), or, behind these, whether a user exists.
+    const char* query(unsigned number) const { return query_[number]; }
     // A schema's hash value in the server's catalog cache: what a message about its renaming carries.
     std::span<const std::uint32_t> schemas() const { return header_.schema_hash; }
     // Changes with the files of the sources' partitions. Belongs to what a row of tier 3 carries for `*`.
@@ -54,6 +54,8 @@ class Attachment {
     // Counts how often the wiring has changed in this backend: prepared plans belong to one value of it.
     std::uint64_t version = 0;
 
+    bool usable() const { return attached() && problem_[0] == '\0'; }
+
     // ERROR with a hint where nothing is attached, or where it no longer fits the tables.
     void require_usable() const;
 
@@ -64,7 +66,7 @@ class Attachment {
     MemoryContext context_ = nullptr;
     AttachmentHeader header_{};
     std::string_view flat_;
-    const char* query_[core::kLayers] = {"", "", ""};
+    const char* query_[core::kLayers + 1] = {"", "", "", ""};
     const char* problem_ = "";
     const Oid* sources_ = nullptr;
 };
@@ -72,6 +74,9 @@ class Attachment {
 // The wiring under the judge's snapshot, which is the active one; read anew where it may not judge. The
 // reference holds until the next call.
 const Attachment& attachment_under(const Judge& judge);
+
+// Is there a wiring at all, under the active snapshot? No error where there is none.
+bool is_attached();
 
 // After ROLLBACK TO the same snapshot may see less.
 void forget_fresh_attachment() noexcept;

@@ -10,7 +10,7 @@ namespace {
 // Plans of this backend; they belong to one version of the wiring and run as one owner each.
 struct PlansLocal {
     std::uint64_t version = 0;
-    SPIPlanPtr plan[core::kLayers] = {};
+    SPIPlanPtr plan[core::kLayers + 1] = {};  // of the layers, and of a user's existence
 } plans_local;
 
 Oid type_of(KeyType type) {
@@ -90,29 +90,65 @@ bool fits(KeyType type, std::string_view key) {
     }
 }
 
+namespace {
+
+struct Building {
+    core::LayerIndex layer;
+    std::string_view key;
+};
+
+// Which of many builds an error in the log is about.
+void say_what_is_built(void* argument) {
+    constexpr const char* kNames[] = {"application", "tenant", "user"};
+    const auto* building = static_cast<const Building*>(argument);
+    errcontext("building the %s layer of \"%.*s\" for prompt_cache", kNames[building->layer],
+               static_cast<int>(building->key.size()), building->key.data());
+}
+
+constexpr unsigned kExistence = core::kLayers;  // the plan behind those of the layers
+
+// Inside SPI.
+std::uint64_t run_plan(const Attachment& attachment, unsigned plan_number, KeyType type, bool has_key,
+                       std::string_view key) {
+    forget_plans_of(attachment.version);
+    SPIPlanPtr& plan = plans_local.plan[plan_number];
+    if (!plan) {
+        Oid argument = type_of(type);
+        SPIPlanPtr prepared = SPI_prepare(attachment.query(plan_number), has_key ? 1 : 0, &argument);
+        if (!prepared || SPI_keepplan(prepared) != 0)
+            elog(ERROR, "prompt_cache: cannot prepare the builder: %s", SPI_result_code_string(SPI_result));
+        plan = prepared;
+    }
+    Datum value = has_key ? key_datum(type, key) : static_cast<Datum>(0);
+    const int result = SPI_execute_plan(plan, &value, nullptr, true, 1);
+    if (result != SPI_OK_SELECT)
+        elog(ERROR, "prompt_cache: builder failed: %s", SPI_result_code_string(result));
+    return SPI_processed;
+}
+
+}  // namespace
+
+bool user_exists(const Attachment& attachment, std::string_view key) {
+    const AsOwnerLocal before = begin_as_owner(attachment.owner(core::kUserLayer));
+    spi_connect();
+    const bool exists = run_plan(attachment, kExistence, attachment.user_key(), true, key) > 0;
+    SPI_finish();
+    end_as_owner(before);
+    return exists;
+}
+
 LayerLocal build_layer(const Attachment& attachment, core::LayerIndex layer, std::string_view key) {
     LayerLocal built;
     if (attachment.query(layer)[0] == '\0') return built;
     MemoryContext context = CurrentMemoryContext;
     const KeyType type = layer == core::kUserLayer ? attachment.user_key() : attachment.tenant_key();
 
+    Building building{layer, key};
+    ErrorContextCallback callback{error_context_stack, say_what_is_built, &building};
+    error_context_stack = &callback;
     const AsOwnerLocal before = begin_as_owner(attachment.owner(layer));
     spi_connect();
-    forget_plans_of(attachment.version);
-    SPIPlanPtr& plan = plans_local.plan[layer];
-    if (!plan) {
-        Oid argument = type_of(type);
-        const bool has_key = layer != core::kApplicationLayer;
-        SPIPlanPtr prepared = SPI_prepare(attachment.query(layer), has_key ? 1 : 0, &argument);
-        if (!prepared || SPI_keepplan(prepared) != 0)
-            elog(ERROR, "prompt_cache: cannot prepare the builder: %s", SPI_result_code_string(SPI_result));
-        plan = prepared;
-    }
-    Datum value = layer == core::kApplicationLayer ? static_cast<Datum>(0) : key_datum(type, key);
-    const int result = SPI_execute_plan(plan, &value, nullptr, true, 1);
-    if (result != SPI_OK_SELECT)
-        elog(ERROR, "prompt_cache: builder failed: %s", SPI_result_code_string(result));
-    if (SPI_processed > 0) {
+    if (run_plan(attachment, layer, type, layer != core::kApplicationLayer, key) > 0) {
         built.found = true;
         if (const auto text = result_text(0, 1)) built.text = copy_into(context, *text);
         if (SPI_tuptable->tupdesc->natts > 1)
@@ -120,6 +156,7 @@ LayerLocal build_layer(const Attachment& attachment, core::LayerIndex layer, std
     }
     SPI_finish();
     end_as_owner(before);
+    error_context_stack = callback.previous;
     return built;
 }
 

@@ -30,6 +30,9 @@ std::string_view canonical_key(KeyType type, const KeyInput& input, KeyBuffer& b
 // Is the text a key of the type, in output form?
 bool fits(KeyType type, std::string_view key);
 
+// Is there a row of this user, under the active snapshot?
+bool user_exists(const Attachment& attachment, std::string_view key);
+
 // Runs the layer's query under the active snapshot; what it returns lies in the current memory context. An
 // error of the query is passed on untouched.
 LayerLocal build_layer(const Attachment& attachment, core::LayerIndex layer, std::string_view key);

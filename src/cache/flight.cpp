@@ -16,7 +16,7 @@ void land_at_exit(int, Datum) {
 }
 
 // Would an entry built by the leader be a hit for us?
-bool can_share(const Judge& judge, const FlightShared& flight, Tag own) {
+bool can_share(const Judge& judge, const FlightPlanShared& flight, Tag own) {
     const auto holds = [&](unsigned i, Tag tag) {
         return agrees(judge, flight.dependencies[i], flight.by_stamp, [&] { return tag; });
     };
@@ -34,14 +34,14 @@ TakeOff take_off(FlightShared& flight, const Judge& judge, const EntryKey& key, 
         exit_callback_local = true;
     }
     LWLockAcquire(shared.flights_lock, LW_EXCLUSIVE);
-    const bool is_free = flight.key == 0;
+    const bool is_free = flight.plan.key == 0;
     if (is_free) {
-        flight.key = key.hash;
-        flight.number++;
-        flight.database = MyDatabaseId;
-        flight.by_stamp = judge.by == Judge::By::kStamps;
-        flight.dependencies[0] = *own_dependency;
-        flight.dependencies[1] = *star;
+        flight.plan.key = key.hash;
+        flight.plan.number++;
+        flight.plan.database = MyDatabaseId;
+        flight.plan.by_stamp = judge.by == Judge::By::kStamps;
+        flight.plan.dependencies[0] = *own_dependency;
+        flight.plan.dependencies[1] = *star;
         leading_local = &flight;
     }
     LWLockRelease(shared.flights_lock);
@@ -55,7 +55,7 @@ bool wait_for(FlightShared& flight, std::uint64_t number) {
     ConditionVariablePrepareToSleep(&flight.landed);
     for (;;) {
         LWLockAcquire(shared.flights_lock, LW_SHARED);
-        landed = flight.key == 0 || flight.number != number;
+        landed = flight.plan.key == 0 || flight.plan.number != number;
         LWLockRelease(shared.flights_lock);
         const long left = static_cast<long>((deadline - memory::now() + 999) / 1000);
         if (landed || left <= 0) break;
@@ -73,7 +73,7 @@ Boarding board(const Judge& judge, const EntryKey& key, Tag own) {
     // Of those who find the place free together one takes off; the others look again and find him there.
     for (int looks = 0; looks < kLooks; looks++) {
         LWLockAcquire(shared.flights_lock, LW_SHARED);
-        const FlightShared seen = flight;
+        const FlightPlanShared seen = flight.plan;
         LWLockRelease(shared.flights_lock);
         if (seen.key == 0) {
             const TakeOff result = take_off(flight, judge, key, own);
@@ -91,7 +91,7 @@ Boarding board(const Judge& judge, const EntryKey& key, Tag own) {
 void land() noexcept {
     if (!leading_local) return;
     LWLockAcquire(shared.flights_lock, LW_EXCLUSIVE);
-    leading_local->key = 0;
+    leading_local->plan.key = 0;
     LWLockRelease(shared.flights_lock);
     ConditionVariableBroadcast(&leading_local->landed);
     leading_local = nullptr;

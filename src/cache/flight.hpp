@@ -19,12 +19,17 @@
 
 namespace prompt_cache {
 
-struct FlightShared {
+// What there is to know of a flight; all zero = nobody flies.
+struct FlightPlanShared {
     std::uint64_t key;     // hash of the entry's key, 0 = nobody flies; the lock `flights`, as all below
     std::uint64_t number;  // counts the flights of this place
     Oid database;
     bool by_stamp;
     Dependency dependencies[kMaxTags];
+};
+
+struct FlightShared {
+    FlightPlanShared plan;     // the lock `flights`
     ConditionVariable landed;  // has a lock of its own
 };
 

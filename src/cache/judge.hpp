@@ -12,6 +12,7 @@
 
 #include "cache/memory.hpp"
 #include "cache/slots.hpp"
+#include "cache/transaction.hpp"
 #include "pg/snapshot.hpp"
 #include "tier/nonce.hpp"
 
@@ -24,6 +25,7 @@ struct Judge {
     core::SnapshotView view;
     core::Xid since = 0;  // primary_since() when the judge was made
     By by = By::kNothing;
+    Bypass bypass = Bypass::kNone;  // why it is nothing
 };
 
 // The verdict of core/slot.hpp, the common case in line. The rest also notes whether the entry was hit

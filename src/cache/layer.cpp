@@ -30,10 +30,6 @@ Tag tag_of(EntryKind kind, std::string_view key) noexcept {
     }
 }
 
-void count(core::Counter counter, std::uint64_t n = 1) noexcept {
-    shared.control->statistics.add(backend_number(), core::kPromptNamespace, counter, n);
-}
-
 }  // namespace
 
 Tag layer_tag(core::LayerIndex layer, std::string_view key) noexcept {
@@ -187,9 +183,7 @@ Verdict judge_entry(const LookupContext& context, EntryKind kind, std::string_vi
 }
 
 bool find_valid(const LookupContext& context, EntryKind kind, std::string_view key, FoundEntry& found) {
-    const Verdict verdict = judge_entry(context, kind, key, found);
-    if (verdict == Verdict::kExpired) count(core::Counter::kExpirations);
-    return verdict == Verdict::kHit;
+    return judge_entry(context, kind, key, found) == Verdict::kHit;
 }
 
 LayersLocal collect_layers(LookupContext& context, std::string_view user_key) {
@@ -204,6 +198,34 @@ LayersLocal collect_layers(LookupContext& context, std::string_view user_key) {
     if (user.pointer) obtain(core::kTenantLayer, *user.pointer);
     obtain(core::kApplicationLayer, {});
     return layers;
+}
+
+std::optional<LayersLocal> layers_in_memory(const LookupContext& context, std::string_view user_key) {
+    LayersLocal layers;
+    const auto copy = [&](core::LayerIndex layer, std::string_view key) {
+        const std::optional<LayerLocal> found = layer_from_memory(context, layer, key);
+        if (found) layers.layer[layer] = *found;
+        return found.has_value();
+    };
+    if (!copy(core::kUserLayer, user_key)) return std::nullopt;
+    const LayerLocal& user = layers.layer[core::kUserLayer];
+    if (user.found && user.pointer && !copy(core::kTenantLayer, *user.pointer)) return std::nullopt;
+    if (user.found && !copy(core::kApplicationLayer, {})) return std::nullopt;
+    return layers;
+}
+
+void warm_layers(LookupContext& context, std::string_view user_key) {
+    RowLocal row;
+    const auto bring = [&](core::LayerIndex layer, std::string_view key) {
+        std::optional<LayerLocal> value = layer_from_memory(context, layer, key);
+        if (value) return value;
+        value = layer_from_row(context, row, layer, key, user_key);
+        if (value) store_layer(context, layer, key, *value);
+        return value;
+    };
+    const std::optional<LayerLocal> user = bring(core::kUserLayer, user_key);
+    if (user && user->pointer) bring(core::kTenantLayer, *user->pointer);
+    if (user) bring(core::kApplicationLayer, {});
 }
 
 }  // namespace prompt_cache

@@ -35,6 +35,12 @@ struct RowLocal {
 // What a row of tier 3 has to carry for `*` to be current under the lookup's snapshot.
 Stamp durable_star(const LookupContext& context);
 
+// The layers of a user, if all are in memory and valid; copies in the current memory context.
+std::optional<LayersLocal> layers_in_memory(const LookupContext& context, std::string_view user_key);
+
+// Brings the layers of a user into memory that his newest row can prove; builds none.
+void warm_layers(LookupContext& context, std::string_view user_key);
+
 // The layer out of the user's newest row, if its stamps are what the snapshot sees.
 std::optional<LayerLocal> layer_from_row(const LookupContext& context, RowLocal& local,
                                          core::LayerIndex layer, std::string_view key,

@@ -4,6 +4,7 @@
 
 #include "cache/layer.hpp"
 #include "cache/memory.hpp"
+#include "cache/saving.hpp"
 #include "cache/writer.hpp"
 #include "core/composition.hpp"
 #include "pg/pause.hpp"
@@ -21,28 +22,49 @@ void say_once_that_nothing_is_cached() {
                      errhint("Add prompt_cache to shared_preload_libraries and restart the server.")));
 }
 
+// The entries of a user's prompt, all in memory and valid. Those of layers that the prompt does not have are
+// not used.
+struct FoundLayers {
+    FoundEntry entry[core::kLayers];
+    bool used[core::kLayers] = {false, false, true};
+    bool absent = false;  // there is no such user
+
+    const FoundEntry* of(core::LayerIndex layer) const { return used[layer] ? &entry[layer] : nullptr; }
+};
+
+bool find_layers(const LookupContext& context, std::string_view user_key, FoundLayers& found) {
+    FoundEntry& user = found.entry[core::kUserLayer];
+    if (!find_valid(context, EntryKind::kUser, user_key, user)) return false;
+    found.absent = !user.has(kFound);
+    if (found.absent) return true;
+    if (user.has(kHasPointer)) {
+        char tenant_key[kMaxKeyLength];
+        if (!memory::read_pointer(user, tenant_key) || !memory::still_there(user)) return false;
+        if (!find_valid(context, EntryKind::kTenant, {tenant_key, user.header.pointer_length},
+                        found.entry[core::kTenantLayer]))
+            return false;
+        found.used[core::kTenantLayer] = true;
+    }
+    found.used[core::kApplicationLayer] = true;
+    return find_valid(context, EntryKind::kApplication, {}, found.entry[core::kApplicationLayer]);
+}
+
+// A prompt that was composed anew is to be saved, by a primary and where the table may be trusted later.
+void note_for_saving(const LookupContext& context, const FoundLayers& found) {
+    if (found.absent || context.judge.by != Judge::By::kMarks || !context.attachment->durable()) return;
+    saving::note(found.entry[core::kUserLayer],
+                 saving::composition_of(found.of(core::kUserLayer), found.of(core::kTenantLayer),
+                                        found.of(core::kApplicationLayer)));
+}
+
 // All layers in memory and valid: one allocation, one copy. Nothing if any is not, or changed under the copy.
 text* hit(const LookupContext& context, std::string_view user_key, bool& absent) {
-    FoundEntry found[core::kLayers];
-    FoundEntry& user = found[core::kUserLayer];
-    if (!find_valid(context, EntryKind::kUser, user_key, user)) return nullptr;
+    FoundLayers found;
+    if (!find_layers(context, user_key, found)) return nullptr;
+    absent = found.absent;
     std::array<std::size_t, core::kLayers> lengths{};
-    bool used[core::kLayers] = {false, false, true};
-    absent = !user.has(kFound);
-    if (!absent) {
-        if (user.has(kHasPointer)) {
-            char tenant_key[kMaxKeyLength];
-            if (!memory::read_pointer(user, tenant_key) || !memory::still_there(user)) return nullptr;
-            if (!find_valid(context, EntryKind::kTenant, {tenant_key, user.header.pointer_length},
-                            found[core::kTenantLayer]))
-                return nullptr;
-            used[core::kTenantLayer] = true;
-        }
-        if (!find_valid(context, EntryKind::kApplication, {}, found[core::kApplicationLayer])) return nullptr;
-        used[core::kApplicationLayer] = true;
-        for (unsigned layer = 0; layer < core::kLayers; layer++)
-            if (used[layer]) lengths[layer] = found[layer].header.value_length;
-    }
+    for (unsigned layer = 0; layer < core::kLayers && !absent; layer++)
+        if (found.used[layer]) lengths[layer] = found.entry[layer].header.value_length;
 
     PC_PAUSE("lookup|copy");
     const core::Composition composition(lengths);
@@ -53,17 +75,19 @@ text* hit(const LookupContext& context, std::string_view user_key, bool& absent)
     composition.write_frame(VARDATA(prompt));
     bool whole = true;
     for (unsigned layer = 0; layer < core::kLayers; layer++) {
-        if (!used[layer]) continue;
+        if (!found.used[layer]) continue;
+        const FoundEntry& entry = found.entry[layer];
         if (lengths[layer] > 0)
-            whole = whole && memory::read_value(found[layer], VARDATA(prompt) + composition.offset(layer));
-        whole = whole && memory::still_there(found[layer]);
+            whole = whole && memory::read_value(entry, VARDATA(prompt) + composition.offset(layer));
+        whole = whole && memory::still_there(entry);
     }
     if (!whole) {
         pfree(prompt);
         return nullptr;
     }
     for (unsigned layer = 0; layer < core::kLayers; layer++)
-        if (used[layer]) memory::count_use(found[layer]);
+        if (found.used[layer]) memory::count_use(found.entry[layer]);
+    note_for_saving(context, found);
     return prompt;
 }
 
@@ -86,17 +110,22 @@ void count_call(const LookupContext& context, Source source, bool bypassed) noex
         counter = Counter::kBuiltCalls;
     else if (source == Source::kDatabase)
         counter = Counter::kHitsDatabase;
-    else if (source == Source::kRedis)
-        counter = Counter::kHitsRedis;
-    shared.control->statistics.add(backend_number(), core::kPromptNamespace, counter);
-    if (take_hit_behind() && counter == Counter::kHitsMemory)
-        shared.control->statistics.add(backend_number(), core::kPromptNamespace, Counter::kHitsBehind);
+    count(counter);
+    if (take_hit_behind() && counter == Counter::kHitsMemory) count(Counter::kHitsBehind);
 }
 
-void log_lookup(std::string_view key, Source source, std::int64_t began) {
-    ereport(LOG, (errmsg("prompt_cache: %s of %.*s in %lld us", name_of(source), static_cast<int>(key.size()),
-                         key.data(), static_cast<long long>(GetCurrentTimestamp() - began)),
+void log_lookup(const LookupContext& context, std::string_view key, Source source, std::int64_t micros) {
+    const bool bypassed = context.bypass != Bypass::kNone;
+    ereport(LOG, (errmsg("prompt_cache: user \"%.*s\" from %s in %lld us%s%s", static_cast<int>(key.size()),
+                         key.data(), name_of(source), static_cast<long long>(micros),
+                         bypassed ? ", since " : "", bypassed ? describe(context.bypass) : ""),
                   errhidestmt(true)));
+}
+
+std::int64_t microseconds() {
+    instr_time now;
+    INSTR_TIME_SET_CURRENT(now);
+    return static_cast<std::int64_t>(INSTR_TIME_GET_MICROSEC(now));
 }
 
 }  // namespace
@@ -105,8 +134,6 @@ const char* name_of(Source source) noexcept {
     switch (source) {
         case Source::kMemory:
             return "memory";
-        case Source::kRedis:
-            return "redis";
         case Source::kDatabase:
             return "database";
         case Source::kBuilt:
@@ -118,7 +145,8 @@ const char* name_of(Source source) noexcept {
 LookupContext open_lookup() {
     LookupContext context;
     context.judge = open_judge();
-    context.bypass = why_bypass(context.judge);
+    context.bypass = context.judge.bypass;
+    take_hit_behind();  // of a lookup that an error ended
     if (!context.judge.snapshot) {
         PushActiveSnapshot(GetTransactionSnapshot());
         context.judge.snapshot = GetActiveSnapshot();
@@ -140,7 +168,10 @@ LookupContext open_lookup() {
     context.attachment->require_usable();
     context.use_memory =
         context.bypass == Bypass::kNone && settings::memory && context.attachment->dependency.has_value();
-    if (context.use_memory) context.now = memory::now();
+    if (context.use_memory) {
+        context.now = memory::now();
+        saving::note_database();
+    }
     return context;
 }
 
@@ -155,7 +186,7 @@ void close_lookup(LookupContext& context) {
 }
 
 PromptAnswer get_or_build(const KeyInput& input) {
-    const TimestampTz began = settings::log_lookups ? GetCurrentTimestamp() : 0;
+    const std::int64_t began = settings::log_lookups ? microseconds() : 0;
     prefetch_user(input);
     LookupContext context = open_lookup();
     KeyBuffer buffer;
@@ -171,10 +202,13 @@ PromptAnswer get_or_build(const KeyInput& input) {
         bypassed = layers.bypassed;
         absent = !layers.layer[core::kUserLayer].found;
         if (!absent) answer.prompt = compose(layers);
+        FoundLayers found;
+        if (context.use_memory && !bypassed && find_layers(context, key, found))
+            note_for_saving(context, found);
     }
     if (absent) answer.prompt = nullptr;
     count_call(context, answer.source, bypassed);
-    if (settings::log_lookups) log_lookup(key, answer.source, began);
+    if (settings::log_lookups) log_lookup(context, key, answer.source, microseconds() - began);
     close_lookup(context);
     return answer;
 }

@@ -10,12 +10,7 @@
 
 namespace prompt_cache {
 
-enum class Source {
-    kMemory,
-    kRedis,
-    kDatabase,
-    kBuilt
-};  // in order of worth: the worst of the layers counts
+enum class Source { kMemory, kDatabase, kBuilt };  // in order of worth: the worst of the layers counts
 const char* name_of(Source source) noexcept;
 
 struct PromptAnswer {

@@ -133,16 +133,18 @@ bool is_dead(void*, std::uint32_t unit) noexcept {
 }
 
 // Under `space`. Makes room by eviction; at most as many victims as even the smallest entries would need.
-std::uint32_t allocate(std::size_t bytes) noexcept {
+std::uint32_t allocate(std::size_t bytes, std::uint64_t hash) noexcept {
     core::Arena arena = arena_view();
     core::Eviction eviction = eviction_view();
     std::uint64_t evictions = 0;
     const std::uint64_t most = 64 + bytes / (core::Arena::kMinBlockUnits * core::Arena::kUnitBytes);
+    if (!arena.fits(bytes) && !eviction.admissible(hash, core::Arena::units_for(bytes))) return 0;
     // A little room is kept free, so that values lie in one piece as a rule.
     const std::uint32_t reserve = shared.units / 64;
     while ((!arena.fits(bytes) || arena.free_units() < reserve) && evictions < most) {
         const std::uint32_t victim = eviction.victim(is_dead, nullptr);
         if (victim == core::kNoNode) break;
+        if (entry_at(victim).expires <= now()) count(core::Counter::kExpirations);
         unlink_from_bucket(victim);
         eviction.evict(victim);
         arena.release(victim);
@@ -215,17 +217,21 @@ std::uint32_t linked_entry(const EntryKey& key) noexcept {
 
 }  // namespace
 
+// One value may not push everything else out.
+std::size_t largest_value() noexcept {
+    return std::min(static_cast<std::size_t>(settings::max_value_size) * 1024,
+                    shared.units / 8 * core::Arena::kUnitBytes);
+}
+
 StoreResult store(const EntryKey& key, const NewEntry& entry) noexcept {
     const std::size_t bytes = sizeof(EntryShared) + entry.dependencies.size_bytes() + key.text.size() +
                               entry.pointer.size() + entry.value.size();
-    // One value may not push everything else out: an eighth of the arena is the most that any gets.
-    if (entry.value.size() > static_cast<std::size_t>(settings::max_value_size) * 1024 ||
-        bytes > shared.units / 8 * core::Arena::kUnitBytes || key.text.size() > kMaxKeyLength ||
+    if (entry.value.size() > largest_value() || key.text.size() > kMaxKeyLength ||
         entry.pointer.size() > kMaxKeyLength)
         return StoreResult::kTooLarge;
 
     LWLockAcquire(shared.space, LW_EXCLUSIVE);
-    const std::uint32_t unit = allocate(bytes);
+    const std::uint32_t unit = allocate(bytes, key.hash);
     LWLockRelease(shared.space);
     if (unit == 0) return StoreResult::kNoRoom;
 
@@ -236,6 +242,7 @@ StoreResult store(const EntryKey& key, const NewEntry& entry) noexcept {
     core::Eviction eviction = eviction_view();
     LWLockAcquire(shared.space, LW_EXCLUSIVE);
     const std::uint32_t old = linked_entry(key);
+    if (old != 0 && entry_at(old).expires <= now()) count(core::Counter::kExpirations);
     if (old != 0 && is_newer(entry_at(old), entry)) {
         arena.release(unit);
         LWLockRelease(shared.space);

@@ -81,7 +81,7 @@ struct EntryShared {
     std::uint8_t flags;
     std::uint8_t tag_count;
     std::uint32_t serial;
-    std::uint32_t saved;  // ... but this: which composition tier 3 holds; `space`, read by anybody
+    std::uint32_t noted;  // ... but this: the composition last noted for saving; `space`
     std::uint32_t spare;
 };
 static_assert(std::is_standard_layout_v<EntryShared> && sizeof(EntryShared) == 80);
@@ -122,17 +122,27 @@ std::int64_t now() noexcept;
 void prefetch(const EntryKey& key) noexcept;
 
 // A reader's steps. find() and read_…() may return what is being changed; only while still_there() says so is
-// any of it true. find() gives up (false) after a few moves of the bucket; an expired entry is not found.
+// any of it true. find() gives up (false) after a few moves of the bucket. Whether it has expired is for the
+// judge to say.
 bool find(const EntryKey& key, FoundEntry& found) noexcept;
 bool read_pointer(const FoundEntry& found, char* to) noexcept;
 bool read_value(const FoundEntry& found, char* to) noexcept;
 bool still_there(const FoundEntry& found) noexcept;
 void count_use(const FoundEntry& found) noexcept;
 
+// The largest value that is stored: max_value_size, and no more than an eighth of the memory.
+std::size_t largest_value() noexcept;
+
 StoreResult store(const EntryKey& key, const NewEntry& entry) noexcept;
 
-// Remembers which composition of a user's prompt tier 3 holds.
-void set_saved(const FoundEntry& found, std::uint32_t saved) noexcept;
+// Remembers which composition of a user's prompt was noted for saving.
+void set_noted(const FoundEntry& found, std::uint32_t composition) noexcept;
+
+// The key of the user's entry at `unit` if it has this hash, copied; empty if it is gone.
+std::string_view user_key_at(std::uint32_t unit, std::uint64_t hash, char* buffer) noexcept;
+
+// How much of the arena is used, in percent.
+int used_share() noexcept;
 
 // Frees every entry of a database and returns how many there were.
 std::int64_t drop_database(Oid database) noexcept;

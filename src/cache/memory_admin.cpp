@@ -39,11 +39,32 @@ std::int64_t drop_database(Oid database) noexcept {
     return dropped;
 }
 
-void set_saved(const FoundEntry& found, std::uint32_t saved) noexcept {
+void set_noted(const FoundEntry& found, std::uint32_t composition) noexcept {
     LWLockAcquire(shared.space, LW_EXCLUSIVE);
     if (still_there(found))
-        std::atomic_ref(entry_at(found.unit).saved).store(saved, std::memory_order_relaxed);
+        std::atomic_ref(entry_at(found.unit).noted).store(composition, std::memory_order_relaxed);
     LWLockRelease(shared.space);
+}
+
+std::string_view user_key_at(std::uint32_t unit, std::uint64_t hash, char* buffer) noexcept {
+    if (unit == 0 || unit >= shared.units) return {};
+    EntryShared header;
+    std::size_t length = 0;
+    LWLockAcquire(shared.space, LW_SHARED);
+    memcpy(static_cast<void*>(&header), payload_at(unit), sizeof(header));
+    if (header.hash == hash && header.kind == EntryKind::kUser && header.database == MyDatabaseId &&
+        header.key_length <= kMaxKeyLength && header.tag_count <= kMaxTags &&
+        arena_view().read(unit, sizeof(EntryShared) + header.tag_count * sizeof(Dependency), buffer,
+                          header.key_length))
+        length = header.key_length;
+    LWLockRelease(shared.space);
+    // The block may have been freed and used again: only a key that has the hash is the one that was meant.
+    const std::string_view key{buffer, length};
+    return EntryKey(EntryKind::kUser, key).hash == hash ? key : std::string_view{};
+}
+
+int used_share() noexcept {
+    return static_cast<int>(static_cast<std::uint64_t>(arena_view().used_units()) * 100 / shared.units);
 }
 
 bool next_entry(ListCursor& cursor, ListedEntry& listed) noexcept {
@@ -82,8 +103,9 @@ Usage usage() noexcept {
     Usage usage;
     const ControlShared& control = *shared.control;
     usage.bytes = static_cast<std::uint64_t>(arena_view().used_units()) * core::Arena::kUnitBytes;
-    usage.entries = control.arena.allocations.load(std::memory_order_relaxed) -
-                    control.own_entries.load(std::memory_order_relaxed);
+    const std::uint32_t all = control.arena.allocations.load(std::memory_order_relaxed);
+    const std::uint32_t own = control.own_entries.load(std::memory_order_relaxed);
+    usage.entries = all > own ? all - own : 0;  // two loads: a store may fall between them
     usage.fixed_bytes = control.arena_offset;
     usage.total_bytes = control.total_size;
     return usage;

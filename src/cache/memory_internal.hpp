@@ -37,10 +37,6 @@ inline const Dependency* dependencies_of(const EntryShared& entry) noexcept {
     return reinterpret_cast<const Dependency*>(&entry + 1);
 }
 
-inline void count(core::Counter counter, std::uint64_t n = 1) noexcept {
-    shared.control->statistics.add(backend_number(), core::kPromptNamespace, counter, n);
-}
-
 // Under `space`: the bucket's number is odd while this lives, and another one afterwards.
 class BucketChange {
   public:

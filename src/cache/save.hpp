@@ -2,13 +2,23 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 namespace prompt_cache {
+
+struct SavingItemShared;
 
 // Writes a row for every user in memory whose composed prompt the table does not hold yet; returns the rows
 // written. Writes nothing in a transaction that must bypass the cache: what memory held is void then, or
 // about to be.
 std::int64_t save_all();
+
+// The same for those users that were noted.
+std::int64_t save_items(std::span<const SavingItemShared> items);
+
+// Brings at most `most` of the newest rows older than row `before` into memory; returns the oldest of them, 0
+// at the end.
+std::int64_t warm_rows(std::int64_t before, std::uint32_t most);
 
 // Deletes the rows of users that are gone; returns how many. Whether a user exists is asked of the builder,
 // as the owner of the users table: nothing of that table is ever run with the rights of the extension's

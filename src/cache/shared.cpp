@@ -1,6 +1,8 @@
 #include "cache/shared.hpp"
 
 #include "cache/flight.hpp"
+#include "cache/memory_internal.hpp"
+#include "cache/saving.hpp"
 #include "pg/settings.hpp"
 
 namespace prompt_cache {
@@ -9,8 +11,6 @@ SharedMemory shared;
 
 namespace {
 
-constexpr std::uint32_t kMagic = 0x70637368;  // "pcsh"
-constexpr std::uint32_t kLayoutVersion = 1;
 constexpr const char* kBlockName = "prompt_cache";
 
 shmem_request_hook_type previous_request_hook = nullptr;
@@ -50,6 +50,8 @@ void lay_out(ControlShared& control) {
 
     control.flights_offset = at;
     at = round_to_line(at + kFlights * sizeof(FlightShared));
+    control.saving_offset = at;
+    at = round_to_line(at + sizeof(SavingShared));
 
     // A unit of the arena needs its own bytes and one byte that counts its use.
     const std::uint64_t units =
@@ -80,12 +82,14 @@ void find_addresses(ControlShared* control) {
     shared.flights = reinterpret_cast<FlightShared*>(base + control->flights_offset);
     shared.space = &GetNamedLWLockTranche("prompt_cache")[0].lock;
     shared.flights_lock = &GetNamedLWLockTranche("prompt_cache")[1].lock;
+    shared.saving = reinterpret_cast<SavingShared*>(base + control->saving_offset);
+    shared.saving_lock = &GetNamedLWLockTranche("prompt_cache")[2].lock;
 }
 
 void request_hook() {
     if (previous_request_hook) previous_request_hook();
     RequestAddinShmemSpace(block_size());
-    RequestNamedLWLockTranche("prompt_cache", 2);
+    RequestNamedLWLockTranche("prompt_cache", 3);
 }
 
 void startup_hook() {
@@ -99,16 +103,14 @@ void startup_hook() {
         // The kernel hands out zeroed pages, but after a crash the same block is used again.
         auto* base = reinterpret_cast<std::byte*>(control);
         memset(base + control->slots_offset, 0, control->arena_offset - control->slots_offset);
-        control->version = kLayoutVersion;
     }
     find_addresses(control);
     if (!found) {
         core::Arena(&control->arena, shared.arena_base, shared.units).init();
-        core::Eviction::init(control->prompts, core::kPromptNamespace);
+        core::Eviction::init(control->prompts, 0);
+        memory::eviction_view().set_capacity(shared.units);
         for (unsigned i = 0; i < kFlights; i++) ConditionVariableInit(&shared.flights[i].landed);
-        const TimestampTz now = GetCurrentTimestamp();
-        for (unsigned ns = 0; ns < core::kMaxNamespaces; ns++) control->statistics.reset(ns, now);
-        control->magic = kMagic;
+        control->statistics.reset(GetCurrentTimestamp());
     }
     LWLockRelease(AddinShmemInitLock);
 }

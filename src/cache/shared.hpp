@@ -1,13 +1,13 @@
 // The one block of main shared memory, and where things lie in it.
 //
-//   ControlShared | slots | buckets | ghosts | flights | uses | arena
+//   ControlShared | slots | buckets | ghosts | flights | saving | uses | arena
 //
 // Its size is the setting memory_size: book-keeping, slots and values together. It is reserved when the
 // postmaster preloads the library and laid out by the shmem_startup_hook, which runs again after a crash:
 // nothing of it may be remembered in a static that a forked backend inherits, except the addresses, which do
 // not change.
 //
-// A backend of a server that does not preload finds no block: `shared()` is null and every lookup builds.
+// A backend of a server that does not preload finds no block: `shared` is empty and every lookup builds.
 //
 // Locks: `space` (an LWLock, exclusive) covers the arena, the eviction queues and every change of a bucket.
 // Readers take no lock: a bucket's `seq` is odd while its chain changes and moves with each change, so that a
@@ -24,6 +24,7 @@
 namespace prompt_cache {
 
 struct FlightShared;  // cache/flight.hpp
+struct SavingShared;  // cache/saving.hpp
 
 struct BucketShared {
     std::atomic<std::uint32_t>
@@ -33,16 +34,14 @@ struct BucketShared {
 static_assert(sizeof(BucketShared) == 8);
 
 struct ControlShared {
-    std::uint32_t magic;  // set last by the layout; constant afterwards, as all to `units`
-    std::uint32_t version;
     std::uint32_t slot_mask;
     std::uint32_t bucket_mask;
     std::uint32_t ghost_count;
     std::uint32_t units;
-    std::uint64_t slots_offset, buckets_offset, ghosts_offset, flights_offset, uses_offset, arena_offset,
-        total_size;
+    std::uint64_t slots_offset, buckets_offset, ghosts_offset, flights_offset, saving_offset, uses_offset,
+        arena_offset, total_size;
 
-    std::atomic<std::uint64_t> boot_xid;  // 0 until the first user as a primary; see writer_bound()
+    std::atomic<std::uint64_t> boot_xid;  // 0 until the first user as a primary; see primary_since()
     std::atomic<std::uint32_t> serial;    // numbers stored entries; relaxed, only told apart
 
     std::atomic<std::uint32_t> own_entries;  // entries that hold the wiring, not users' values; `space`
@@ -64,6 +63,8 @@ struct SharedMemory {
     FlightShared* flights = nullptr;
     LWLock* space = nullptr;
     LWLock* flights_lock = nullptr;
+    SavingShared* saving = nullptr;
+    LWLock* saving_lock = nullptr;
     std::uint32_t slot_mask = 0;
     std::uint32_t bucket_mask = 0;
     std::uint32_t units = 0;
@@ -72,6 +73,11 @@ struct SharedMemory {
 };
 
 extern SharedMemory shared;
+
+// Counts an event for the view stats. Only where there is shared memory.
+inline void count(core::Counter counter, std::uint64_t n = 1) noexcept {
+    shared.control->statistics.add(static_cast<unsigned>(backend_number()), counter, n);
+}
 
 // Installs the shared memory hooks. Call only while preloading.
 void request_shared_memory();

@@ -21,9 +21,9 @@ void mark_tags(std::span<const Tag> tags, core::Xid writer) {
     core::Moment moment;
     moment.now = view_of(GetLatestSnapshot());
     moment.own = full_xid(GetTopTransactionIdIfAny());
-    for (const Tag tag : tags) slot_of(tag).mark(writer, moment);
-    shared.control->statistics.add(backend_number(), core::kPromptNamespace, core::Counter::kInvalidations,
-                                   tags.size());
+    std::uint64_t marks = 0;
+    for (const Tag tag : tags) marks += slot_of(tag).mark(writer, moment);
+    count(core::Counter::kInvalidations, marks);
 }
 
 }  // namespace prompt_cache

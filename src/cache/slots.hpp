@@ -30,7 +30,7 @@ inline core::SlotShared& slot_of(Tag tag) noexcept {
     return shared.slots[slot_number(MyDatabaseId, tag)];
 }
 
-// The slot of `*`, which every lookup asks.
+// The slot of `*`.
 inline core::SlotShared& star_slot() noexcept {
     static Oid database = InvalidOid;
     static std::uint32_t number = 0;

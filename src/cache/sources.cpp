@@ -5,6 +5,7 @@
 namespace prompt_cache {
 
 bool SourceSet::contains_schema(std::uint32_t hash) const {
+    if (unknown_) return true;
     ListCell* cell;
     foreach (cell, schemas_)
         if (GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(lfirst_oid(cell))) == hash) return true;
@@ -15,9 +16,14 @@ SourceSet current_sources() {
     const Oid attachment = own_relation(OwnRelation::kAttachment);
     if (!OidIsValid(attachment)) return SourceSet();
 
-    List* relations = list_make2_oid(attachment, own_relation(OwnRelation::kApplication));
-    List* schemas = NIL;
-    Relation relation = table_open(attachment, AccessShareLock);
+    List* relations =
+        list_make4_oid(attachment, own_relation(OwnRelation::kApplication),
+                       own_relation(OwnRelation::kUserPromptCache), own_relation(OwnRelation::kTagNonce));
+    List* schemas = list_make1_oid(get_namespace_oid(kSchema, true));
+    // A commit does not wait here, where no timeout holds: who locks this table is changing the wiring.
+    if (!ConditionalLockRelationOid(attachment, AccessShareLock)) return SourceSet::unknown();
+    if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(attachment))) return SourceSet::unknown();
+    Relation relation = table_open(attachment, NoLock);
     Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
     SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, snapshot, 0, nullptr);
     for (HeapTuple tuple; HeapTupleIsValid(tuple = systable_getnext(scan));) {

@@ -11,8 +11,14 @@ class SourceSet {
   public:
     explicit SourceSet(List* relations = NIL, List* schemas = NIL)
         : relations_(relations), schemas_(schemas) {}
-    bool empty() const { return relations_ == NIL; }
-    bool contains(Oid relation) const { return list_member_oid(relations_, relation); }
+    // Where the wiring itself is being changed by somebody else: anything may be a source.
+    static SourceSet unknown() {
+        SourceSet set;
+        set.unknown_ = true;
+        return set;
+    }
+    bool empty() const { return relations_ == NIL && !unknown_; }
+    bool contains(Oid relation) const { return unknown_ || list_member_oid(relations_, relation); }
 
     // By the schema's hash value in the server's catalog cache.
     bool contains_schema(std::uint32_t hash) const;
@@ -20,6 +26,7 @@ class SourceSet {
   private:
     List* relations_;  // in the memory context it was made in, as the schemas
     List* schemas_;
+    bool unknown_ = false;
 };
 
 // As of now, own changes included: not under any statement's snapshot, since it is asked what this

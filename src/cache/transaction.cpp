@@ -187,16 +187,7 @@ void install_transaction_hooks() {
     CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, static_cast<Datum>(0));
 }
 
-Judge open_judge() {
-    Judge judge;
-    judge.snapshot = caller_snapshot();
-    if (!judge.snapshot) return judge;
-    judge.view = view_of(judge.snapshot);
-    if (shared) judge.since = primary_since();
-    if (why_bypass(judge) == Bypass::kNone)
-        judge.by = judge.since == 0 ? Judge::By::kStamps : Judge::By::kMarks;
-    return judge;
-}
+namespace {
 
 Bypass why_bypass(const Judge& judge) noexcept {
     if (!shared) return Bypass::kNotPreloaded;
@@ -207,9 +198,21 @@ Bypass why_bypass(const Judge& judge) noexcept {
     if (is_premarked()) return Bypass::kPremarked;
     if (applies(Rule::kStatementInFlight) && statement_in_flight(judge.snapshot))
         return Bypass::kStatementInFlight;
-    if (everything_is_dirty()) return Bypass::kOwnDdl;
+    if (everything_is_dirty()) return Bypass::kOwnChanges;
     if (IsolationIsSerializable()) return Bypass::kSerializable;
     return Bypass::kNone;
+}
+
+}  // namespace
+
+Judge open_judge() {
+    Judge judge;
+    judge.snapshot = caller_snapshot();
+    if (judge.snapshot) judge.view = view_of(judge.snapshot);
+    if (shared) judge.since = primary_since();
+    judge.bypass = why_bypass(judge);
+    if (judge.bypass == Bypass::kNone) judge.by = judge.since == 0 ? Judge::By::kStamps : Judge::By::kMarks;
+    return judge;
 }
 
 bool has_own_ddl() noexcept {
@@ -249,6 +252,8 @@ const char* describe(Bypass reason) noexcept {
             return "a statement of this transaction is still writing";
         case Bypass::kPremarked:
             return "the transaction is committing";
+        case Bypass::kOwnChanges:
+            return "this transaction has changed everything";
         case Bypass::kOwnDdl:
             return "this transaction has changed the definition of a source";
     }

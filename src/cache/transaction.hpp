@@ -11,18 +11,16 @@
 
 namespace prompt_cache {
 
-class SourceSet;
-
 enum class Bypass {
     kNone,
-    kNotPreloaded,  // no shared memory
-
+    kNotPreloaded,       // no shared memory
     kNoSnapshot,         // no active MVCC snapshot, or logical decoding
     kSerializable,       // a hit takes no SIREAD lock
     kParallelWriter,     // a parallel worker cannot know what its leader has changed
     kOlderThanServer,    // the snapshot may see writers whose marks were lost
     kStatementInFlight,  // an own statement is still writing
     kPremarked,          // own marks are set already
+    kOwnChanges,         // so much that everything counts as changed, or attach(), or clear()
     kOwnDdl,             // own uncommitted DDL on a source
 };
 
@@ -34,7 +32,6 @@ void install_transaction_hooks();
 // is a reason to go round the cache. Own DDL is not looked at here, since that needs to know the sources.
 struct Judge;
 Judge open_judge();
-Bypass why_bypass(const Judge& judge) noexcept;
 
 // Relations and schemas whose definition this transaction has changed (or, harmlessly, somebody else
 // meanwhile).

@@ -1,7 +1,7 @@
 #include "cache/writer.hpp"
 
 #include "cache/attachment.hpp"
-#include "cache/attachment.hpp"
+#include "cache/saving.hpp"
 #include "cache/slots.hpp"
 #include "cache/sources.hpp"
 #include "cache/transaction.hpp"
@@ -58,12 +58,6 @@ bool changed_a_source() {
     return found;
 }
 
-void mark_everything_for_ddl() {
-    const Tag all(TagKind::kAll);
-    mark_tags({&all, 1}, core::kFrozenXid);  // TRUNCATE and rewrites are seen by every snapshot
-    mark_tags({&all, 1}, own_xid());
-}
-
 void before_end_of_transaction() {
     const bool ddl = applies(Rule::kDdlMark) && changed_a_source();
     if (ddl || dropped_local) dirty_local.add_all();
@@ -77,8 +71,10 @@ void before_end_of_transaction() {
                 ? std::span<const Tag>{&all, 1}
                 : std::span<const Tag>{reinterpret_cast<const Tag*>(hashes.data()), hashes.size()};
         const core::Xid writer = own_xid();
-        insert_nonces(tags);
-        if (ddl || dropped_local) mark_everything_for_ddl();
+        if (!dropped_local) insert_nonces(tags);  // else their table is gone with the extension
+        if (shared) saving::note_nonces();
+        // TRUNCATE and rewrites are seen by every snapshot: older entries die for everybody.
+        if (ddl || dropped_local) mark_tags({&all, 1}, core::kFrozenXid);
         if (applies(Rule::kMarkBeforeEnd)) mark_tags(tags, writer);
     }
     premarked_local = true;
@@ -95,7 +91,7 @@ void after_end_of_transaction() noexcept {
 
 #ifdef PROMPT_CACHE_TEST
 // Negative control: the mark comes when everybody can see the change already.
-void late_mark(core::Xid writer) noexcept {
+void late_mark(core::Xid writer) {
     if (applies(Rule::kMarkBeforeEnd) || dirty_local.empty()) return;
     const std::span<const std::uint64_t> hashes = dirty_local.tags();
     pg_usleep(2000);

@@ -90,7 +90,7 @@ class Arena {
     // Writer lock. Frees all blocks of a value and returns their units. 0 for anything that is not in use.
     std::uint32_t release(std::uint32_t first) noexcept;
 
-    // Writer lock. Copies into a value; false, with nothing promised, if it would go beyond its end.
+    // Writer lock, or whoever has just allocated it. Copies into a value; false, with nothing promised, if it would go beyond its end.
     bool write(std::uint32_t first, std::size_t offset, const void* from, std::size_t n) const noexcept;
 
     // Any time. Copies out of a value; false if what it meets cannot be a value of that length.

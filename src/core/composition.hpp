@@ -47,7 +47,9 @@ class Composition {
 
     // The layer's text inside a composed prompt of this shape.
     std::string_view layer_of(std::string_view prompt, unsigned layer) const noexcept {
-        if (lengths_[layer] == 0 || offsets_[layer] + lengths_[layer] > prompt.size()) return {};
+        if (lengths_[layer] == 0 || lengths_[layer] > prompt.size() ||
+            offsets_[layer] > prompt.size() - lengths_[layer])
+            return {};
         return {prompt.data() + offsets_[layer], lengths_[layer]};
     }
 

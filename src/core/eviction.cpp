@@ -421,12 +421,6 @@ std::uint32_t Eviction::victim(EvictionDeadFn dead, void* context) noexcept {
     return best;
 }
 
-void Eviction::postpone(std::uint32_t index) noexcept {
-    const std::uint8_t hits = uses_[index].load(std::memory_order_relaxed) & kHits;
-    unlink(index);
-    link(index, kMain, state_.epoch, hits);
-}
-
 void Eviction::evict(std::uint32_t index) noexcept {
     if (node(index).queue == kSmall || state_.follows_lru) remember(node(index).fingerprint);
     remove(index);

@@ -164,8 +164,6 @@ class Eviction {
 
     // Who should go, or kNoNode if nobody is left.  It stays in its place until evict() or remove().
     std::uint32_t victim(EvictionDeadFn dead, void* context) noexcept;
-    // The victim cannot go now (someone reads it): the next victim() looks elsewhere first.
-    void postpone(std::uint32_t index) noexcept;
     // The victim has gone for want of room: its key is remembered for a while.
     void evict(std::uint32_t index) noexcept;
     // Gone for another reason, not remembered.

@@ -143,23 +143,33 @@ SlotHistory SlotShared::read_locked() noexcept {
     return history;
 }
 
-void SlotShared::mark(Xid writer, const Moment& moment) noexcept {
+#ifdef PROMPT_CACHE_TEST
+// Negative control of Rule::kWholeMark: the number first, the id only after the lock was free for a while.
+bool SlotShared::mark_in_halves(Xid writer, const Moment& moment) noexcept {
+    const std::uint32_t before = lock();
+    gen.fetch_add(1, std::memory_order_relaxed);
+    unlock(before);
+    for (unsigned i = 0; i < 2000; i++) sched_yield();
+    const std::uint32_t again = lock();
+    SlotHistory history = copy();
+    const bool marked = history.push(writer, &moment);
+    if (marked) history.gen--;
+    assign(history);
+    unlock(again);
+    return marked;
+}
+#endif
+
+bool SlotShared::mark(Xid writer, const Moment& moment) noexcept {
+#ifdef PROMPT_CACHE_TEST
+    if (!applies(Rule::kWholeMark)) return mark_in_halves(writer, moment);
+#endif
     const std::uint32_t before = lock();
     SlotHistory history = copy();
-    if (!applies(Rule::kWholeMark)) {
-        // Negative control: the number first, the id only after the lock was free for a while.
-        gen.store(history.gen + 1, std::memory_order_relaxed);
-        unlock(before);
-        for (unsigned i = 0; i < 2000; i++) sched_yield();
-        const std::uint32_t again = lock();
-        history = copy();
-        if (history.push(writer, &moment)) history.gen--;
-        assign(history);
-        unlock(again);
-        return;
-    }
-    if (history.push(writer, &moment)) assign(history);
+    const bool marked = history.push(writer, &moment);
+    if (marked) assign(history);
     unlock(before);
+    return marked;
 }
 
 }  // namespace prompt_cache::core

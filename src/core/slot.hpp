@@ -122,10 +122,13 @@ struct alignas(64) SlotShared {
         std::atomic_thread_fence(std::memory_order_acquire);
         return quiet && (before & 1) == 0 && seq.load(std::memory_order_relaxed) == before;
     }
-    SlotHistory read_locked() noexcept;  // the same, under the lock
-    void mark(Xid writer, const Moment& moment) noexcept;
+    SlotHistory read_locked() noexcept;                    // the same, under the lock
+    bool mark(Xid writer, const Moment& moment) noexcept;  // false: the writer was remembered already
 
   private:
+#ifdef PROMPT_CACHE_TEST
+    bool mark_in_halves(Xid writer, const Moment& moment) noexcept;
+#endif
     std::uint32_t lock() noexcept;
     void unlock(std::uint32_t seq_before) noexcept;
     SlotHistory copy() const noexcept;

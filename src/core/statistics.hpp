@@ -12,11 +12,9 @@ namespace prompt_cache::core {
 
 enum class Counter : unsigned {
     kHitsMemory,
-    kHitsBehind,       // of them: on an entry whose tag was marked since, by writers the snapshot does not see
-    kHitsRedis,
+    kHitsBehind,  // of them: on an entry whose tag was marked since, by writers the snapshot does not see
     kHitsDatabase,
     kBuiltCalls,  // calls answered by a build
-    kNotFound,    // `get`s that found nothing
     kBuilds,      // layers or values built for lookups
     kBuildMicros,
     kEvictions,
@@ -28,32 +26,30 @@ enum class Counter : unsigned {
 };
 inline constexpr unsigned kCounters = static_cast<unsigned>(Counter::kCount);
 inline constexpr unsigned kStripes = 32;
-inline constexpr unsigned kMaxNamespaces = 64;
-inline constexpr unsigned kPromptNamespace = 0;
 
 struct alignas(64) CounterRowShared {
     std::atomic<std::uint64_t> count[kCounters];  // relaxed
 };
 
 struct StatisticsShared {
-    CounterRowShared rows[kStripes][kMaxNamespaces];
-    std::atomic<std::int64_t> reset_at[kMaxNamespaces];  // server's wall clock, microseconds
+    CounterRowShared rows[kStripes];
+    std::atomic<std::int64_t> reset_at;  // server's wall clock, microseconds
 
-    void add(unsigned stripe, unsigned ns, Counter counter, std::uint64_t n = 1) noexcept {
-        rows[stripe % kStripes][ns].count[static_cast<unsigned>(counter)].fetch_add(
-            n, std::memory_order_relaxed);
+    void add(unsigned stripe, Counter counter, std::uint64_t n = 1) noexcept {
+        rows[stripe % kStripes].count[static_cast<unsigned>(counter)].fetch_add(n, std::memory_order_relaxed);
     }
-    std::uint64_t sum(unsigned ns, Counter counter) const noexcept {
+    std::uint64_t sum(Counter counter) const noexcept {
         std::uint64_t total = 0;
-        for (const auto& stripe : rows)
-            total += stripe[ns].count[static_cast<unsigned>(counter)].load(std::memory_order_relaxed);
+        for (const CounterRowShared& stripe : rows)
+            total += stripe.count[static_cast<unsigned>(counter)].load(std::memory_order_relaxed);
         return total;
     }
-    void reset(unsigned ns, std::int64_t now) noexcept {
-        for (auto& stripe : rows)
-            for (auto& counter : stripe[ns].count) counter.store(0, std::memory_order_relaxed);
-        reset_at[ns].store(now, std::memory_order_relaxed);
+    void reset(std::int64_t now) noexcept {
+        for (CounterRowShared& stripe : rows)
+            for (auto& counter : stripe.count) counter.store(0, std::memory_order_relaxed);
+        reset_at.store(now, std::memory_order_relaxed);
     }
 };
+static_assert(sizeof(CounterRowShared) == 128 && sizeof(StatisticsShared) == (kStripes * 2 + 1) * 64);
 
 }  // namespace prompt_cache::core

@@ -56,6 +56,7 @@ extern "C" {
 #include "replication/logicalworker.h"
 #include "storage/condition_variable.h"
 #include "storage/ipc.h"
+#include "storage/lmgr.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
@@ -122,6 +123,16 @@ inline std::uint32_t build_wait_event() {
 #if PG_VERSION_NUM >= 170000
     static std::uint32_t event = 0;
     if (event == 0) event = WaitEventExtensionNew("prompt_cache build");
+    return event;
+#else
+    return PG_WAIT_EXTENSION;
+#endif
+}
+
+inline std::uint32_t launcher_wait_event() {
+#if PG_VERSION_NUM >= 170000
+    static std::uint32_t event = 0;
+    if (event == 0) event = WaitEventExtensionNew("prompt_cache launcher");
     return event;
 #else
     return PG_WAIT_EXTENSION;

@@ -2,7 +2,7 @@
 //
 //     static Query newest("SELECT ... WHERE user_key OPERATOR(pg_catalog.=) $1", {TEXTOID});
 //     ...
-//     SPI_connect(); newest.run(values, nulls, 1); ... SPI_finish();
+//     spi_connect(); newest.run(values, nulls, true); ... SPI_finish();
 //
 // Queries name everything with its schema, operators too: the caller's search_path is in force.
 #pragma once
@@ -19,11 +19,9 @@ class Query {
   public:
     static constexpr int kMaxArguments = 12;
 
-    constexpr explicit Query(const char* text, std::initializer_list<Oid> types = {}) : text_(text) {
+    constexpr explicit Query(const char* sql, std::initializer_list<Oid> types = {}) : text_(sql) {
         for (const Oid type : types) types_[count_++] = type;
     }
-
-    bool prepared() const { return plan_ != nullptr; }
 
     // Inside SPI. Read-only queries see exactly the active snapshot.
     std::uint64_t run(const Datum* values, const char* nulls, bool read_only, long limit = 0) {
@@ -36,11 +34,6 @@ class Query {
         const int result = SPI_execute_plan(plan_, const_cast<Datum*>(values), nulls, read_only, limit);
         if (result < 0) elog(ERROR, "prompt_cache: query failed: %s", SPI_result_code_string(result));
         return SPI_processed;
-    }
-
-    void forget() {
-        if (plan_) SPI_freeplan(plan_);
-        plan_ = nullptr;
     }
 
   private:

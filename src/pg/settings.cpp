@@ -13,6 +13,10 @@ int slots = 65536;
 int memory_ttl = 3600;
 int max_value_size = 1024;
 int build_wait = 1000;
+int persist_naptime = 1000;
+int history = 3;
+int history_max_age = 30 * 24 * 3600;
+int warm_share = 50;
 bool log_lookups = false;
 
 #ifdef PROMPT_CACHE_TEST
@@ -47,6 +51,18 @@ void define(bool preloading) {
                             "How long to wait for a build of the same entry that is under way.",
                             "0 means that everybody builds for himself.", &build_wait, 1000, 0, INT_MAX,
                             PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("prompt_cache.persist_naptime", "How often new prompts are written to the table.",
+                            nullptr, &persist_naptime, 1000, 10, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, nullptr,
+                            nullptr, nullptr);
+    DefineCustomIntVariable("prompt_cache.history", "Rows of user_prompt_cache kept for each user.", nullptr,
+                            &history, 3, 1, INT_MAX, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("prompt_cache.history_max_age",
+                            "Age at which replaced rows of user_prompt_cache are deleted.", nullptr,
+                            &history_max_age, 30 * 24 * 3600, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, nullptr,
+                            nullptr, nullptr);
+    DefineCustomIntVariable("prompt_cache.warm_share",
+                            "Percent of the memory tier to fill again after a restart.", "0 turns it off.",
+                            &warm_share, 50, 0, 100, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     DefineCustomBoolVariable("prompt_cache.log_lookups", "Logs each lookup: tier, key and microseconds.",
                              nullptr, &log_lookups, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
 #ifdef PROMPT_CACHE_TEST

@@ -3,6 +3,7 @@
 #include "pg/as_owner.hpp"
 #include "pg/catalog.hpp"
 #include "pg/query.hpp"
+#include "pg/settings.hpp"
 
 namespace prompt_cache {
 
@@ -50,8 +51,11 @@ std::optional<DurableRow> newest(std::string_view user_key, MemoryContext contex
     row.id = DatumGetInt64(*result_datum(0, kId));
     row.prompt = copy_into(context, *result_text(0, kPrompt));
     if (const auto tenant = result_text(0, kTenantKey)) row.tenant_key = copy_into(context, *tenant);
-    for (unsigned layer = 0; layer < core::kLayers; layer++)
-        row.lengths[layer] = static_cast<std::size_t>(DatumGetInt32(*result_datum(0, kLengths + layer)));
+    for (int layer = 0; layer < static_cast<int>(core::kLayers); layer++) {
+        const std::int32_t length = DatumGetInt32(*result_datum(0, kLengths + layer));
+        if (length < 0 || static_cast<std::size_t>(length) > row.prompt.size()) return std::nullopt;
+        row.lengths[static_cast<std::size_t>(layer)] = static_cast<std::size_t>(length);
+    }
     // A row that somebody wrote by hand may have anything in it; what does not add up is not used.
     if (core::Composition(row.lengths).size() != row.prompt.size() ||
         !parse_stamps(*result_datum(0, kStampColumn), row.stamps))
@@ -84,6 +88,18 @@ void insert_row(std::string_view user_key, const DurableRow& row, std::int64_t r
     insert.run(values, nulls, false);
 }
 
+// The rows beyond the setting history, the oldest ones.
+void prune_user(std::string_view user_key) {
+    static Query query(
+        "DELETE FROM prompt_cache.user_prompt_cache WHERE user_key OPERATOR(pg_catalog.=) $1 AND id "
+        "OPERATOR(pg_catalog.<)"
+        " (SELECT pg_catalog.min(k.id) FROM (SELECT id FROM prompt_cache.user_prompt_cache"
+        " WHERE user_key OPERATOR(pg_catalog.=) $1 ORDER BY id DESC LIMIT $2) AS k)",
+        {TEXTOID, INT4OID});
+    const Datum values[] = {PointerGetDatum(make_text(user_key)), Int32GetDatum(settings::history)};
+    query.run(values, nullptr, false);
+}
+
 void update_stamps(std::int64_t id, const DurableRow& row) {
     static Query update(
         "UPDATE prompt_cache.user_prompt_cache SET stamps = $2 WHERE id OPERATOR(pg_catalog.=) $1",
@@ -108,32 +124,65 @@ std::optional<DurableRow> read_newest_row(std::string_view user_key) {
     return row;
 }
 
-std::optional<std::string_view> next_saved_key(std::optional<std::string_view> key) {
-    static Query query(
-        "SELECT user_key FROM prompt_cache.user_prompt_cache"
-        " WHERE $1 IS NULL OR user_key OPERATOR(pg_catalog.>) $1 ORDER BY user_key LIMIT 1",
-        {TEXTOID});
-    MemoryContext context = CurrentMemoryContext;
-    const Datum argument = PointerGetDatum(make_text(key.value_or("")));
-    std::optional<std::string_view> next;
-    const AsOwnerLocal before = begin_as_owner(table_owner());
-    spi_connect();
-    if (query.run(&argument, key ? nullptr : "n", true, 1) == 1)
-        next = copy_into(context, *result_text(0, 1));
-    SPI_finish();
-    end_as_owner(before);
-    return next;
+void lock_saving() {
+    constexpr std::int64_t kSavingLock = 0x70726F6D70745F63;  // "prompt_c", an advisory lock of this database
+    DirectFunctionCall1(pg_advisory_xact_lock_int8, Int64GetDatum(kSavingLock));
 }
 
-std::int64_t saved_keys() {
-    static Query query("SELECT pg_catalog.count(DISTINCT user_key) FROM prompt_cache.user_prompt_cache");
+std::span<const SavedKey> newest_keys(std::int64_t before, std::uint32_t most) {
+    static Query query(
+        "SELECT id, user_key FROM prompt_cache.user_prompt_cache WHERE replaced_at IS NULL"
+        " AND id OPERATOR(pg_catalog.<) $1 ORDER BY id DESC LIMIT $2",
+        {INT8OID, INT4OID});
+    MemoryContext context = CurrentMemoryContext;
+    auto* keys = static_cast<SavedKey*>(palloc(most * sizeof(SavedKey)));
+    const Datum values[] = {Int64GetDatum(before), Int32GetDatum(static_cast<std::int32_t>(most))};
+    const AsOwnerLocal saved = begin_as_owner(table_owner());
+    spi_connect();
+    const std::uint64_t count = query.run(values, nullptr, true);
+    for (std::uint64_t i = 0; i < count; i++)
+        keys[i] = {DatumGetInt64(*result_datum(i, 1)), copy_into(context, *result_text(i, 2))};
+    SPI_finish();
+    end_as_owner(saved);
+    return {keys, count};
+}
+
+namespace {
+
+std::span<const std::string_view> keys_of(Query& query, const Datum* values, std::uint32_t most) {
+    MemoryContext context = CurrentMemoryContext;
+    auto* keys = static_cast<std::string_view*>(palloc(most * sizeof(std::string_view)));
     const AsOwnerLocal before = begin_as_owner(table_owner());
     spi_connect();
-    query.run(nullptr, nullptr, true);
-    const std::int64_t keys = DatumGetInt64(*result_datum(0, 1));
+    const std::uint64_t count = query.run(values, nullptr, true, most);
+    for (std::uint64_t i = 0; i < count; i++) keys[i] = copy_into(context, *result_text(i, 1));
     SPI_finish();
     end_as_owner(before);
-    return keys;
+    return {keys, count};
+}
+
+}  // namespace
+
+std::span<const std::string_view> saved_keys(std::optional<std::string_view> after, std::uint32_t most) {
+    // Two queries, so that each can use the index whatever plan it gets.
+    static Query first(
+        "SELECT DISTINCT user_key FROM prompt_cache.user_prompt_cache ORDER BY user_key LIMIT $1", {INT4OID});
+    static Query next(
+        "SELECT DISTINCT user_key FROM prompt_cache.user_prompt_cache"
+        " WHERE user_key OPERATOR(pg_catalog.>) $2 ORDER BY user_key LIMIT $1",
+        {INT4OID, TEXTOID});
+    const Datum values[] = {Int32GetDatum(static_cast<std::int32_t>(most)),
+                            PointerGetDatum(make_text(after.value_or("")))};
+    return keys_of(after ? next : first, values, most);
+}
+
+std::span<const std::string_view> random_keys(std::uint32_t most) {
+    static Query query(
+        "SELECT k.user_key FROM (SELECT DISTINCT user_key FROM prompt_cache.user_prompt_cache) AS k"
+        " ORDER BY pg_catalog.random() LIMIT $1",
+        {INT4OID});
+    const Datum value = Int32GetDatum(static_cast<std::int32_t>(most));
+    return keys_of(query, &value, most);
 }
 
 std::int64_t delete_rows(std::string_view user_key) {
@@ -153,9 +202,10 @@ bool write_row(std::string_view user_key, const DurableRow& row) {
     const AsOwnerLocal before = begin_as_owner(table_owner());
     spi_connect();
     const std::optional<DurableRow> old = newest(user_key, CurrentMemoryContext, false);
-    if (!old || !same_prompt(*old, row))
+    if (!old || !same_prompt(*old, row)) {
         insert_row(user_key, row, old ? old->id : 0);
-    else if (old->stamps != row.stamps)
+        prune_user(user_key);
+    } else if (old->stamps != row.stamps)
         update_stamps(old->id, row);
     else
         changed = false;

@@ -29,9 +29,21 @@ std::optional<DurableRow> read_newest_row(std::string_view user_key);
 // stamps are brought up to date. Needs a transaction that may write.
 bool write_row(std::string_view user_key, const DurableRow& row);
 
-// The keys that have rows, in order: the first, or the one after `key`; and the deletion of all rows of one.
-std::optional<std::string_view> next_saved_key(std::optional<std::string_view> key);
-std::int64_t saved_keys();
+// One at a time writes here: flush() in somebody's transaction and the worker would else wait for each
+// other's rows. Held until the transaction ends.
+void lock_saving();
+
+// Keys of users' newest rows, newest first, from below row `before`; in the current memory context.
+struct SavedKey {
+    std::int64_t id;
+    std::string_view user_key;
+};
+std::span<const SavedKey> newest_keys(std::int64_t before, std::uint32_t most);
+
+// At most `most` of the keys that have rows, in order, from the first or from behind `after`; or that many
+// picked at random. In the current memory context. And the deletion of all rows of one.
+std::span<const std::string_view> saved_keys(std::optional<std::string_view> after, std::uint32_t most);
+std::span<const std::string_view> random_keys(std::uint32_t most);
 std::int64_t delete_rows(std::string_view user_key);
 
 }  // namespace prompt_cache

@@ -51,13 +51,17 @@ Stamp read_stamp(Tag tag, Snapshot snapshot) {
 
 }  // namespace
 
-bool extension_exists() {
-    return OidIsValid(own_relation(OwnRelation::kTagNonce));
-}
-
 void insert_nonces(std::span<const Tag> tags) {
     const Oid table = own_relation(OwnRelation::kTagNonce);
-    if (!OidIsValid(table) || tags.empty()) return;
+    if (tags.empty()) return;
+    if (!OidIsValid(table)) {
+        // Without the extension there is nothing to prove. With it, a change must not go through unproved.
+        if (!OidIsValid(get_extension_oid(kExtension, true))) return;
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+                        errmsg("table prompt_cache.tag_nonce is missing or renamed"),
+                        errdetail("A change of a prompt's source must leave its proof there."),
+                        errhint("Give it and its schema their names back.")));
+    }
     Relation relation = table_open(table, RowExclusiveLock);
     if (RelationGetDescr(relation)->natts != kColumns)
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -18,9 +18,6 @@ struct Stamp {
     bool operator==(const Stamp&) const = default;
 };
 
-// Is the extension created in this database, as the current transaction sees it?
-bool extension_exists();
-
 // Leaves one nonce a tag in the current transaction. Goes below rights, row security, search_path and
 // transaction_read_only, so that no setting of the writer's can lose it. Raises what the server raises (disk
 // full).

@@ -116,7 +116,7 @@ new_server() {
         -D "$folder/data" >"$folder/initdb.log" 2>&1 || { cat "$folder/initdb.log" >&2; return 1; }
     {
         printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$folder'" "port = $PGPORT" \
-            "shared_preload_libraries = 'prompt_cache'" "fsync = off" "max_prepared_transactions = 20" \
+            "shared_preload_libraries = 'prompt_cache'" "prompt_cache.persist_naptime = 1d" "fsync = off" "max_prepared_transactions = 20" \
             "log_line_prefix = '%m [%p] %q%a '" "timezone = 'UTC'"
         for line in "$@"; do printf '%s\n' "$line"; done
     } >>"$folder/data/postgresql.conf"

@@ -19,7 +19,7 @@ sub new_server
     my $node = PostgreSQL::Test::Cluster->new($name, %params);
     $node->init(extra => [ '-E', 'UTF8', '--locale=C.UTF-8' ], allows_streaming => $streaming);
     $node->append_conf('postgresql.conf',
-        "shared_preload_libraries = 'prompt_cache'\nmax_prepared_transactions = 10\nmax_connections = 40\n" . ($conf // ''));
+        "shared_preload_libraries = 'prompt_cache'\nprompt_cache.persist_naptime = 1d\nmax_prepared_transactions = 10\nmax_connections = 40\n" . ($conf // ''));
     $node->start;
     return $node;
 }

@@ -135,8 +135,6 @@ TEST(Eviction, AccountsAndListsAgreeWithAModelAfterRandomCalls) {
                 bytes = bytes - model[index] + size;
                 model.erase(index);
                 model[to] = size;
-            } else if (resident && what < 62) {
-                order.postpone(index);
             } else if (!resident && what < 80) {
                 const std::uint32_t size = random.below(5000);
                 order.admit(index, hash_of(index), size);
@@ -238,16 +236,6 @@ TEST(Eviction, ADeadEntryGoesBeforeALivingOneThatIsNextInLine) {
     order.remove(9);
     dead.dead[9] = false;
     EXPECT_EQ(order.victim(&Dead::ask, &dead), 20U);
-}
-
-TEST(Eviction, APostponedVictimIsNotNamedAgainAtOnce) {
-    Arena arena(5);
-    Eviction order = arena.order();
-    fill(order, 5);
-    ASSERT_EQ(order.victim(nullptr, nullptr), 0U);
-    EXPECT_EQ(order.victim(nullptr, nullptr), 0U);
-    order.postpone(0);
-    EXPECT_EQ(order.victim(nullptr, nullptr), 1U);
 }
 
 TEST(Eviction, AnEvictedKeyThatComesBackStaysLongerThanANewOne) {

@@ -1,0 +1,252 @@
+// Background workers: what was composed is written to the table, what a restart has cost is brought back.
+//
+//   launcher   no database connection, so it blocks no DROP, RENAME or TEMPLATE. Every persist_naptime it
+//   starts a worker
+//              for each database in which there is something to do (cache/saving.hpp).
+//   worker     connects to one database, saves what was noted in batches of a transaction each, cleans up now
+//   and then,
+//              and ends: it never sleeps connected.
+//
+// Nothing depends on them but history and the speed after a restart. An error ends a worker and is in the
+// log; the launcher starts the next one at the earliest after kRetry. A server in recovery has neither.
+#include "cache/attachment.hpp"
+#include "cache/lookup.hpp"
+#include "cache/memory.hpp"
+#include "cache/save.hpp"
+#include "cache/saving.hpp"
+#include "pg/catalog.hpp"
+#include "pg/postgres.hpp"
+#include "pg/query.hpp"
+#include "pg/settings.hpp"
+#include "worker.hpp"
+
+extern "C" {
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/latch.h"
+#include "storage/procsignal.h"
+#include "tcop/tcopprot.h"
+}
+
+namespace prompt_cache {
+
+namespace {
+
+constexpr std::int64_t kSecond = 1000000;
+constexpr std::int64_t kRetry = 10 * kSecond;  // after a worker that did not come up, or ended with an error
+constexpr std::int64_t kClean = 30 * kSecond;  // between two rounds of housekeeping in a database
+constexpr std::uint32_t kRoundsToPurge = 20;   // rounds of housekeeping to one search for users that are gone
+constexpr std::uint32_t kBatch = 200;          // prompts a transaction
+
+SavingDatabaseShared* find_database(Oid oid) noexcept {
+    for (SavingDatabaseShared& database : shared.saving->databases)
+        if (database.oid == oid) return &database;
+    return nullptr;
+}
+
+void start_worker(Oid database) {
+    BackgroundWorker worker{};
+    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    worker.bgw_restart_time = BGW_NEVER_RESTART;
+    worker.bgw_main_arg = ObjectIdGetDatum(database);
+    strlcpy(worker.bgw_name, psprintf("prompt_cache worker of database %u", database), BGW_MAXLEN);
+    strlcpy(worker.bgw_type, "prompt_cache worker", BGW_MAXLEN);
+    strlcpy(worker.bgw_library_name, "prompt_cache", BGW_MAXLEN);
+    strlcpy(worker.bgw_function_name, "pc_worker_main", BGW_MAXLEN);
+    BackgroundWorkerHandle* handle = nullptr;
+    const bool registered = RegisterDynamicBackgroundWorker(&worker, &handle);
+
+    LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
+    bool newly_refused = false;
+    if (SavingDatabaseShared* entry = find_database(database)) {
+        newly_refused = !registered && !entry->refused;
+        entry->refused = !registered;
+    }
+    LWLockRelease(shared.saving_lock);
+    if (newly_refused)
+        ereport(LOG,
+                (errmsg("prompt_cache: no background worker slot is free: prompts are not saved for now"),
+                 errhint("Raise max_worker_processes.")));
+}
+
+// Databases in which a worker is wanted and none is at work.
+void start_workers() {
+    Oid due[SavingShared::kDatabases];
+    std::size_t count = 0;
+    const std::int64_t now = memory::now();
+    LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
+    for (SavingDatabaseShared& database : shared.saving->databases) {
+        const bool clean = database.unclean && now - database.cleaned > kClean;
+        if (database.oid == InvalidOid || !(database.wanted || clean) || database.worker != 0 ||
+            (database.started != 0 && now - database.started < kRetry))
+            continue;
+        database.started = now;
+        due[count++] = database.oid;
+    }
+    LWLockRelease(shared.saving_lock);
+    for (std::size_t i = 0; i < count; i++) start_worker(due[i]);
+}
+
+void reload_if_asked() {
+    CHECK_FOR_INTERRUPTS();
+    if (!ConfigReloadPending) return;
+    ConfigReloadPending = false;
+    ProcessConfigFile(PGC_SIGHUP);
+}
+
+void launcher_exits(int, Datum) {
+    LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
+    shared.saving->launcher = 0;
+    LWLockRelease(shared.saving_lock);
+}
+
+// A worker that ends in peace may follow at once; after an error the launcher waits for kRetry.
+bool ended_well_local = false;
+void worker_exits(int, Datum) {
+    LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
+    if (SavingDatabaseShared* database = find_database(MyDatabaseId);
+        database && database->worker == MyProcPid) {
+        database->worker = 0;
+        database->started = ended_well_local ? 0 : memory::now();
+    }
+    LWLockRelease(shared.saving_lock);
+}
+
+void begin_work() {
+    SetCurrentStatementStartTimestamp();
+    StartTransactionCommand();
+    PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void end_work() {
+    PopActiveSnapshot();
+    CommitTransactionCommand();
+    pgstat_report_stat(false);
+    CHECK_FOR_INTERRUPTS();
+}
+
+bool is_usable_here() {
+    begin_work();
+    const bool usable = OidIsValid(own_relation(OwnRelation::kAttachment)) && is_attached();
+    end_work();
+    return usable;
+}
+
+std::uint64_t save_noted() {
+    std::uint64_t written = 0;
+    auto* items = static_cast<SavingItemShared*>(
+        MemoryContextAlloc(TopMemoryContext, kBatch * sizeof(SavingItemShared)));
+    for (;;) {
+        const std::uint32_t count = saving::take(items, kBatch);
+        const bool walk = count == 0 && saving::take_walk();
+        if (count == 0 && !walk) break;
+        pgstat_report_activity(STATE_RUNNING, "saving prompts");
+        begin_work();
+        written += static_cast<std::uint64_t>(walk ? save_all() : save_items({items, count}));
+        end_work();
+    }
+    pfree(items);
+    return written;
+}
+
+// Brings the newest rows back, until warm_share of the memory is used.
+void warm() {
+    pgstat_report_activity(STATE_RUNNING, "warming memory");
+    std::int64_t before = INT64_MAX;
+    while (before > 0 && memory::used_share() < settings::warm_share) {
+        begin_work();
+        before = warm_rows(before, kBatch);
+        end_work();
+    }
+}
+
+void clean_up(bool purge) {
+    pgstat_report_activity(STATE_RUNNING, "housekeeping");
+    static Query query("SELECT prompt_cache._clean_up()");
+    begin_work();
+    spi_connect();
+    query.run(nullptr, nullptr, false);
+    SPI_finish();
+    end_work();
+    if (!purge) return;
+    begin_work();
+    purge_gone();
+    end_work();
+}
+
+}  // namespace
+
+// The server finds a worker's main function by its name.
+#define PC_WORKER(name)                                                 \
+    extern "C" __attribute__((visibility("default"))) void name(Datum); \
+    void name([[maybe_unused]] Datum argument)
+
+PC_WORKER(pc_launcher_main) {
+    pqsignal(SIGTERM, die);
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    BackgroundWorkerUnblockSignals();
+    before_shmem_exit(launcher_exits, static_cast<Datum>(0));
+    LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
+    shared.saving->launcher = MyProcPid;
+    LWLockRelease(shared.saving_lock);
+    for (;;) {
+        reload_if_asked();
+        start_workers();
+        WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, settings::persist_naptime,
+                  launcher_wait_event());
+        ResetLatch(MyLatch);
+    }
+}
+
+PC_WORKER(pc_worker_main) {
+    pqsignal(SIGTERM, die);
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    BackgroundWorkerUnblockSignals();
+    BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(argument), InvalidOid, 0);
+    before_shmem_exit(worker_exits, static_cast<Datum>(0));
+
+    LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
+    SavingDatabaseShared* database = find_database(MyDatabaseId);
+    bool to_warm = false;
+    bool to_clean = false;
+    bool to_purge = false;
+    if (database) {
+        database->worker = MyProcPid;
+        database->wanted = false;
+        to_warm = !database->warmed;
+        database->warmed = true;
+        to_clean = database->unclean && memory::now() - database->cleaned > kClean;
+        if (to_clean) {
+            database->unclean = false;
+            database->cleaned = memory::now();
+            to_purge = database->rounds++ % kRoundsToPurge == 0;
+        }
+    }
+    LWLockRelease(shared.saving_lock);
+
+    if (database && is_usable_here()) {
+        if (to_warm) warm();
+        const std::uint64_t written = save_noted();
+        if (to_clean) clean_up(to_purge);
+        LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
+        if (SavingDatabaseShared* entry = find_database(MyDatabaseId)) entry->written += written;
+        LWLockRelease(shared.saving_lock);
+    }
+    ended_well_local = true;
+    proc_exit(0);
+}
+
+void register_launcher() {
+    BackgroundWorker worker{};
+    worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
+    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    worker.bgw_restart_time = 5;
+    strlcpy(worker.bgw_name, "prompt_cache launcher", BGW_MAXLEN);
+    strlcpy(worker.bgw_type, "prompt_cache launcher", BGW_MAXLEN);
+    strlcpy(worker.bgw_library_name, "prompt_cache", BGW_MAXLEN);
+    strlcpy(worker.bgw_function_name, "pc_launcher_main", BGW_MAXLEN);
+    RegisterBackgroundWorker(&worker);
+}
+
+}  // namespace prompt_cache
