@@ -44,6 +44,11 @@ SavingDatabaseShared* find_database(Oid oid) noexcept {
     return nullptr;
 }
 
+// Twice as long after each failure in a row, ten minutes at the most.
+std::int64_t retry_after(const SavingDatabaseShared& database) noexcept {
+    return std::min(kRetry << std::min(database.failures, 6u), 600 * kSecond);
+}
+
 void start_worker(Oid database) {
     BackgroundWorker worker{};
     worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -79,7 +84,7 @@ void start_workers() {
     for (SavingDatabaseShared& database : shared.saving->databases) {
         const bool clean = database.unclean && now - database.cleaned > kClean;
         if (database.oid == InvalidOid || !(database.wanted || clean) || database.worker != 0 ||
-            (database.started != 0 && now - database.started < kRetry))
+            (database.started != 0 && now - database.started < retry_after(database)))
             continue;
         database.started = now;
         due[count++] = database.oid;
@@ -109,6 +114,8 @@ void worker_exits(int, Datum) {
         database && database->worker == MyProcPid) {
         database->worker = 0;
         database->started = ended_well_local ? 0 : memory::now();
+        database->failures = ended_well_local ? 0 : database->failures + 1;
+        if (!ended_well_local) database->wanted = database->walk = true;  // what it had taken is found again
     }
     LWLockRelease(shared.saving_lock);
 }
@@ -183,14 +190,19 @@ void clean_up(bool purge) {
     void name([[maybe_unused]] Datum argument)
 
 PC_WORKER(pc_launcher_main) {
-    pqsignal(SIGTERM, die);
+    pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     BackgroundWorkerUnblockSignals();
     before_shmem_exit(launcher_exits, static_cast<Datum>(0));
     LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
     shared.saving->launcher = MyProcPid;
     LWLockRelease(shared.saving_lock);
+    MemoryContext scratch =
+        AllocSetContextCreate(TopMemoryContext, "prompt_cache launcher", ALLOCSET_SMALL_SIZES);
     for (;;) {
+        MemoryContextReset(scratch);
+        MemoryContextSwitchTo(scratch);
+        if (ShutdownRequestPending) proc_exit(1);  // by hand: the postmaster starts another one
         reload_if_asked();
         start_workers();
         WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, settings::persist_naptime,

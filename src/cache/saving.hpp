@@ -18,17 +18,18 @@ struct SavingItemShared {
 };
 
 struct SavingDatabaseShared {
-    Oid oid;                // 0 = free; the lock `saving`, as all below
-    bool wanted;            // there is something to do
-    bool unclean;           // nonces were left since the last housekeeping
-    bool walk;              // the list was full: walk over the entries
-    bool warmed;            // since the server's start
-    bool refused;           // no worker could be started the last time
-    int worker;             // its process, 0 = none
-    std::int64_t started;   // when the launcher asked for it; monotonic microseconds
-    std::int64_t cleaned;   // when housekeeping was done last
-    std::uint32_t rounds;   // of housekeeping
-    std::uint64_t written;  // rows, since the server's start
+    Oid oid;                 // 0 = free; the lock `saving`, as all below
+    bool wanted;             // there is something to do
+    bool unclean;            // nonces were left since the last housekeeping
+    bool walk;               // the list was full: walk over the entries
+    bool warmed;             // since the server's start
+    bool refused;            // no worker could be started the last time
+    int worker;              // its process, 0 = none
+    std::int64_t started;    // when the launcher asked for it; monotonic microseconds
+    std::int64_t cleaned;    // when housekeeping was done last
+    std::uint32_t rounds;    // of housekeeping
+    std::uint32_t failures;  // workers in a row that ended with an error
+    std::uint64_t written;   // rows, since the server's start
 };
 
 struct SavingShared {
