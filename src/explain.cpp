@@ -33,17 +33,13 @@ const char* describe(Verdict verdict) noexcept {
     return "";
 }
 
-const char* const kLayerNames[core::kLayers] = {"application", "tenant", "user"};
-constexpr EntryKind kKinds[core::kLayers] = {EntryKind::kApplication, EntryKind::kTenant, EntryKind::kUser};
-
 // One line a layer: from which tier, and what stands against the nearer ones. Gives the user's layer to go on
 // with.
 LayerLocal explain_layer(LookupContext& context, ReturnSetInfo* result, core::LayerIndex layer,
                          std::string_view key, std::string_view user_key) {
     const bool stores = context.use_memory && context.attachment->sound();
     FoundEntry found;
-    const Verdict verdict =
-        context.use_memory ? judge_entry(context, kKinds[layer], key, found) : Verdict::kNotThere;
+    const Verdict verdict = context.use_memory ? judge_entry(context, layer, key, found) : Verdict::kNotThere;
     const char* memory_says = context.use_memory ? describe(verdict) : "not asked";
     std::optional<LayerLocal> value;
     const char* from = "memory";
@@ -68,8 +64,8 @@ LayerLocal explain_layer(LookupContext& context, ReturnSetInfo* result, core::La
                                                      : "; table: the newest row is of before a change";
     const char* quoted =
         layer == core::kApplicationLayer ? "" : psprintf(" \"%s\"", pnstrdup(key.data(), key.size()));
-    say(result, psprintf("%s layer%s: from %s (memory: %s%s)", kLayerNames[layer], quoted, from, memory_says,
-                         table_says));
+    say(result, psprintf("%s layer%s: from %s (memory: %s%s)", kLayerTraits[layer].name, quoted, from,
+                         memory_says, table_says));
     return *value;
 }
 

@@ -1,5 +1,6 @@
 // What the views and health() show. Nothing here is on the way of a lookup.
 #include "cache/judge.hpp"
+#include "cache/layer.hpp"
 #include "cache/memory.hpp"
 #include "cache/saving.hpp"
 #include "cache/transaction.hpp"
@@ -16,29 +17,8 @@ namespace {
 
 using core::Counter;
 
-const char* layer_name(EntryKind kind) {
-    switch (kind) {
-        case EntryKind::kApplication:
-            return "application";
-        case EntryKind::kTenant:
-            return "tenant";
-        case EntryKind::kUser:
-            return "user";
-        default:
-            return "";
-    }
-}
-
 Tag tag_of(const memory::ListedEntry& listed) {
-    const std::string_view key{listed.key, listed.entry.header.key_length};
-    switch (listed.entry.header.kind) {
-        case EntryKind::kApplication:
-            return Tag(TagKind::kApplication);
-        case EntryKind::kTenant:
-            return Tag(TagKind::kTenant, key);
-        default:
-            return Tag(TagKind::kUser, key);
-    }
+    return layer_tag(layer_of(listed.entry.header.kind), {listed.key, listed.entry.header.key_length});
 }
 
 bool is_valid(const Judge& judge, const memory::ListedEntry& listed) {
@@ -98,7 +78,7 @@ PC_FUNCTION(pc_entries) {
                           TimestampTzGetDatum(endless ? 0 : wall + header.expires),
                           Int32GetDatum(listed->frequency),
                           BoolGetDatum(is_valid(judge, *listed)),
-                          PointerGetDatum(make_text(layer_name(header.kind)))};
+                          PointerGetDatum(make_text(kLayerTraits[layer_of(header.kind)].name))};
         bool nulls[std::size(values)] = {};
         nulls[4] = endless;
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);

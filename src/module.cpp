@@ -27,7 +27,8 @@ object_access_hook_type previous_access_hook = nullptr;
 // is harmless if the drop is rolled back, and for the extension everybody else's copies die at commit.
 void object_access(ObjectAccessType access, Oid catalog, Oid object, int part, void* argument) {
     if (previous_access_hook) previous_access_hook(access, catalog, object, part, argument);
-    // A database that is made may have the oid of one that is gone, in which a last session stored after the drop.
+    // A database that is made may have the oid of one that is gone, in which a last session stored after the
+    // drop.
     if (catalog == DatabaseRelationId && (access == OAT_DROP || access == OAT_POST_CREATE) && shared) {
         memory::drop_database(object);
         saving::forget_database(object);

@@ -11,39 +11,20 @@ namespace prompt_cache {
 using core::applies;
 using core::Rule;
 
-namespace {
-
-constexpr EntryKind kKindOf[core::kLayers] = {EntryKind::kApplication, EntryKind::kTenant, EntryKind::kUser};
-constexpr TagKind kTagOf[core::kLayers] = {TagKind::kApplication, TagKind::kTenant, TagKind::kUser};
-constexpr StampIndex kStampOf[core::kLayers] = {kApplicationStamp, kTenantStamp, kUserStamp};
-
-Tag tag_of(EntryKind kind, std::string_view key) noexcept {
-    switch (kind) {
-        case EntryKind::kApplication:
-            return Tag(TagKind::kApplication);
-        case EntryKind::kTenant:
-            return Tag(TagKind::kTenant, key);
-        case EntryKind::kUser:
-            return Tag(TagKind::kUser, key);
-        default:
-            return Tag(TagKind::kAll);
-    }
-}
-
-}  // namespace
-
 Tag layer_tag(core::LayerIndex layer, std::string_view key) noexcept {
-    return Tag(kTagOf[layer], key);
+    return Tag(kLayerTraits[layer].tag, key);
 }
 
 core::LayerIndex layer_of(EntryKind kind) noexcept {
-    return static_cast<core::LayerIndex>(std::find(std::begin(kKindOf), std::end(kKindOf), kind) - kKindOf);
+    unsigned layer = 0;
+    while (layer + 1 < core::kLayers && kLayerTraits[layer].kind != kind) layer++;
+    return static_cast<core::LayerIndex>(layer);
 }
 
 std::optional<LayerLocal> layer_from_memory(const LookupContext& context, core::LayerIndex layer,
                                             std::string_view key) {
     FoundEntry found;
-    if (!find_valid(context, kKindOf[layer], key, found)) return std::nullopt;
+    if (!find_valid(context, layer, key, found)) return std::nullopt;
     char* bytes = static_cast<char*>(MemoryContextAllocHuge(
         CurrentMemoryContext, found.header.value_length + found.header.pointer_length + 1));
     if (!memory::read_pointer(found, bytes) ||
@@ -89,7 +70,8 @@ std::optional<LayerLocal> layer_from_row(const LookupContext& context, RowLocal&
     if (!local.current) return std::nullopt;
     const DurableRow& row = *local.row;
     if (layer == core::kTenantLayer && row.tenant_key != key) return std::nullopt;
-    if (!stamp_is_current(stamp_seen(context, layer, key), row.stamps[kStampOf[layer]])) return std::nullopt;
+    if (!stamp_is_current(stamp_seen(context, layer, key), row.stamps[kLayerTraits[layer].stamp]))
+        return std::nullopt;
     LayerLocal found;
     found.found = true;  // of a tenant or application that is not there only the text matters, and it is ''
     if (layer == core::kUserLayer) found.pointer = row.tenant_key;
@@ -104,7 +86,7 @@ void store_layer(const LookupContext& context, core::LayerIndex layer, std::stri
                  const LayerLocal& value) {
     if (applies(Rule::kTriggersAtStore) && !context.attachment->sound()) return;
     if (context.judge.by == Judge::By::kStamps && !context.attachment->durable()) return;
-    const auto own = depend_on(context.judge, tag_of(kKindOf[layer], key));
+    const auto own = depend_on(context.judge, layer_tag(layer, key));
     const auto star = depend_on(context.judge, Tag(TagKind::kAll));
     if (!own || !star) return;
     PC_PAUSE("check|publish");
@@ -115,53 +97,67 @@ void store_layer(const LookupContext& context, core::LayerIndex layer, std::stri
     entry.pointer = value.pointer.value_or("");
     entry.value = value.text;
     entry.dependencies = dependencies;
-    const StoreResult result = memory::store(EntryKey(kKindOf[layer], key), entry);
+    const StoreResult result = memory::store(EntryKey(kLayerTraits[layer].kind, key), entry);
     if (result == StoreResult::kNoRoom || result == StoreResult::kTooLarge) count(core::Counter::kErrors);
 }
 
-// From the table, else by a build; stored where it may be.
-LayerLocal produce_layer(LookupContext& context, RowLocal& row, LayersLocal& layers, core::LayerIndex layer,
-                         std::string_view key, std::string_view user_key, bool dirty) {
-    std::optional<LayerLocal> value;
-    if (!dirty) value = layer_from_row(context, row, layer, key, user_key);
-    Source source = Source::kDatabase;
-    if (!value) {
-        source = Source::kBuilt;
-        instr_time began, took;
-        INSTR_TIME_SET_CURRENT(began);
-        value = build_layer(*context.attachment, layer, key);
-        if (shared && !dirty && context.bypass == Bypass::kNone) {
-            INSTR_TIME_SET_CURRENT(took);
-            INSTR_TIME_SUBTRACT(took, began);
-            count(core::Counter::kBuilds);
-            count(core::Counter::kBuildMicros, INSTR_TIME_GET_MICROSEC(took));
-        }
+// One layer of one lookup.
+struct LayerRequest {
+    LookupContext& context;
+    RowLocal& row;        // read at most once for all layers
+    LayersLocal& layers;  // where the worst source and a bypass are noted
+    core::LayerIndex layer;
+    std::string_view key;
+    std::string_view user_key;
+    bool dirty = false;  // this transaction has changed it: no tier is asked, nothing is stored
+};
+
+LayerLocal build_and_count(const LayerRequest& request) {
+    instr_time began, took;
+    INSTR_TIME_SET_CURRENT(began);
+    const LayerLocal built = build_layer(*request.context.attachment, request.layer, request.key);
+    if (shared && !request.dirty && request.context.bypass == Bypass::kNone) {
+        INSTR_TIME_SET_CURRENT(took);
+        INSTR_TIME_SUBTRACT(took, began);
+        count(core::Counter::kBuilds);
+        count(core::Counter::kBuildMicros, INSTR_TIME_GET_MICROSEC(took));
     }
-    layers.source = std::max(layers.source, source);
-    if (!dirty && context.use_memory) store_layer(context, layer, key, *value);
+    return built;
+}
+
+// From the table, else by a build; stored where it may be.
+LayerLocal produce_layer(const LayerRequest& request) {
+    std::optional<LayerLocal> value;
+    if (!request.dirty)
+        value = layer_from_row(request.context, request.row, request.layer, request.key, request.user_key);
+    const Source source = value ? Source::kDatabase : Source::kBuilt;
+    if (!value) value = build_and_count(request);
+    request.layers.source = std::max(request.layers.source, source);
+    if (!request.dirty && request.context.use_memory)
+        store_layer(request.context, request.layer, request.key, *value);
     return *value;
 }
 
-LayerLocal obtain_layer(LookupContext& context, RowLocal& row, LayersLocal& layers, core::LayerIndex layer,
-                        std::string_view key, std::string_view user_key) {
-    const Tag tag = tag_of(kKindOf[layer], key);
-    const bool dirty = is_dirty(tag);
-    layers.bypassed |= dirty;
-    if (dirty || !context.use_memory) return produce_layer(context, row, layers, layer, key, user_key, dirty);
+LayerLocal obtain_layer(LayerRequest request) {
+    const Tag tag = layer_tag(request.layer, request.key);
+    request.dirty = is_dirty(tag);
+    request.layers.bypassed |= request.dirty;
+    if (request.dirty || !request.context.use_memory) return produce_layer(request);
 
-    if (const auto copy = layer_from_memory(context, layer, key)) return *copy;
-    const auto produce = [&] { return produce_layer(context, row, layers, layer, key, user_key, dirty); };
-    const auto look_again = [&] {
-        const auto copy = layer_from_memory(context, layer, key);
-        return copy ? *copy : produce();
+    const auto look = [&] { return layer_from_memory(request.context, request.layer, request.key); };
+    const auto look_or_produce = [&] {
+        const std::optional<LayerLocal> copy = look();
+        return copy ? *copy : produce_layer(request);
     };
-    const Boarding boarding = board(context.judge, EntryKey(kKindOf[layer], key), tag);
-    if (boarding == Boarding::kAlone) return produce();
-    if (boarding == Boarding::kLanded) return look_again();
+    if (const auto copy = look()) return *copy;
+    const EntryKey entry(kLayerTraits[request.layer].kind, request.key);
+    const Boarding boarding = board(request.context.judge, entry, tag);
+    if (boarding == Boarding::kAlone) return produce_layer(request);
+    if (boarding == Boarding::kLanded) return look_or_produce();
 
     LayerLocal value;
     PG_TRY();
-    { value = look_again(); }  // another may have landed before we took off
+    { value = look_or_produce(); }  // another may have landed before we took off
     PG_FINALLY();
     { land(); }
     PG_END_TRY();
@@ -170,10 +166,11 @@ LayerLocal obtain_layer(LookupContext& context, RowLocal& row, LayersLocal& laye
 
 }  // namespace
 
-Verdict judge_entry(const LookupContext& context, EntryKind kind, std::string_view key, FoundEntry& found) {
-    const auto tag = [&] { return tag_of(kind, key); };
+Verdict judge_entry(const LookupContext& context, core::LayerIndex layer, std::string_view key,
+                    FoundEntry& found) {
+    const auto tag = [&] { return layer_tag(layer, key); };
     if (anything_is_dirty() && is_dirty(tag())) return Verdict::kDirty;
-    if (!memory::find(EntryKey(kind, key), found)) return Verdict::kNotThere;
+    if (!memory::find(EntryKey(kLayerTraits[layer].kind, key), found)) return Verdict::kNotThere;
     if (found.header.expires <= context.now) return Verdict::kExpired;
     // The wiring hangs on `*` too, and has been judged.
     if (found.dependencies[1] != context.attachment->dependency &&
@@ -182,15 +179,16 @@ Verdict judge_entry(const LookupContext& context, EntryKind kind, std::string_vi
     return agrees(context.judge, found, 0, tag) ? Verdict::kHit : Verdict::kChanged;
 }
 
-bool find_valid(const LookupContext& context, EntryKind kind, std::string_view key, FoundEntry& found) {
-    return judge_entry(context, kind, key, found) == Verdict::kHit;
+bool find_valid(const LookupContext& context, core::LayerIndex layer, std::string_view key,
+                FoundEntry& found) {
+    return judge_entry(context, layer, key, found) == Verdict::kHit;
 }
 
 LayersLocal collect_layers(LookupContext& context, std::string_view user_key) {
     LayersLocal layers;
     RowLocal row;
     const auto obtain = [&](core::LayerIndex layer, std::string_view key) {
-        layers.layer[layer] = obtain_layer(context, row, layers, layer, key, user_key);
+        layers.layer[layer] = obtain_layer({context, row, layers, layer, key, user_key});
     };
     obtain(core::kUserLayer, user_key);
     const LayerLocal& user = layers.layer[core::kUserLayer];

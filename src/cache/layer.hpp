@@ -7,13 +7,28 @@
 
 namespace prompt_cache {
 
+// What belongs to each layer.
+struct LayerTraits {
+    EntryKind kind;
+    TagKind tag;
+    StampIndex stamp;
+    const char* name;
+};
+inline constexpr LayerTraits kLayerTraits[core::kLayers] = {
+    {EntryKind::kApplication, TagKind::kApplication, kApplicationStamp, "application"},
+    {EntryKind::kTenant, TagKind::kTenant, kTenantStamp, "tenant"},
+    {EntryKind::kUser, TagKind::kUser, kUserStamp, "user"},
+};
+
 // An entry in memory that is exact under the lookup's snapshot. What is found must still be copied and
 // confirmed.
-bool find_valid(const LookupContext& context, EntryKind kind, std::string_view key, FoundEntry& found);
+bool find_valid(const LookupContext& context, core::LayerIndex layer, std::string_view key,
+                FoundEntry& found);
 
 // Why an entry that is there is not used, for explain().
 enum class Verdict { kHit, kNotThere, kExpired, kDirty, kChanged };
-Verdict judge_entry(const LookupContext& context, EntryKind kind, std::string_view key, FoundEntry& found);
+Verdict judge_entry(const LookupContext& context, core::LayerIndex layer, std::string_view key,
+                    FoundEntry& found);
 
 // The tag on which a layer hangs besides `*`.
 Tag layer_tag(core::LayerIndex layer, std::string_view key) noexcept;

@@ -34,19 +34,19 @@ struct FoundLayers {
 
 bool find_layers(const LookupContext& context, std::string_view user_key, FoundLayers& found) {
     FoundEntry& user = found.entry[core::kUserLayer];
-    if (!find_valid(context, EntryKind::kUser, user_key, user)) return false;
+    if (!find_valid(context, core::kUserLayer, user_key, user)) return false;
     found.absent = !user.has(kFound);
     if (found.absent) return true;
     if (user.has(kHasPointer)) {
         char tenant_key[kMaxKeyLength];
         if (!memory::read_pointer(user, tenant_key) || !memory::still_there(user)) return false;
-        if (!find_valid(context, EntryKind::kTenant, {tenant_key, user.header.pointer_length},
+        if (!find_valid(context, core::kTenantLayer, {tenant_key, user.header.pointer_length},
                         found.entry[core::kTenantLayer]))
             return false;
         found.used[core::kTenantLayer] = true;
     }
     found.used[core::kApplicationLayer] = true;
-    return find_valid(context, EntryKind::kApplication, {}, found.entry[core::kApplicationLayer]);
+    return find_valid(context, core::kApplicationLayer, {}, found.entry[core::kApplicationLayer]);
 }
 
 // A prompt that was composed anew is to be saved, by a primary and where the table may be trusted later.

@@ -94,7 +94,7 @@ std::int64_t save_all() {
             // An entry of an earlier wiring, or of a user that has changed since, is not what memory holds.
             const std::string_view key{listed->key, listed->entry.header.key_length};
             FoundEntry current;
-            if (!find_valid(context, EntryKind::kUser, key, current)) continue;
+            if (!find_valid(context, core::kUserLayer, key, current)) continue;
             MemoryContext before = MemoryContextSwitchTo(scratch);
             written += save_layers(context, key, collect_layers(context, key));
             MemoryContextSwitchTo(before);
