@@ -120,10 +120,15 @@ void worker_exits(int, Datum) {
     LWLockRelease(shared.saving_lock);
 }
 
-void begin_work() {
+// Opens a transaction that holds our tables; false, with nothing open, where somebody else is changing them.
+bool begin_work() {
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
     PushActiveSnapshot(GetTransactionSnapshot());
+    if (try_lock_own_tables()) return true;
+    PopActiveSnapshot();
+    AbortCurrentTransaction();
+    return false;
 }
 
 void end_work() {
@@ -134,8 +139,8 @@ void end_work() {
 }
 
 bool is_usable_here() {
-    begin_work();
-    const bool usable = OidIsValid(own_relation(OwnRelation::kAttachment)) && is_attached();
+    if (!begin_work()) return false;
+    const bool usable = is_attached();
     end_work();
     return usable;
 }
@@ -144,13 +149,11 @@ std::uint64_t save_noted() {
     std::uint64_t written = 0;
     auto* items = static_cast<SavingItemShared*>(
         MemoryContextAlloc(TopMemoryContext, kBatch * sizeof(SavingItemShared)));
-    for (;;) {
+    pgstat_report_activity(STATE_RUNNING, "saving prompts");
+    for (bool more = true; more && begin_work();) {
         const std::uint32_t count = saving::take(items, kBatch);
-        const bool walk = count == 0 && saving::take_walk();
-        if (count == 0 && !walk) break;
-        pgstat_report_activity(STATE_RUNNING, "saving prompts");
-        begin_work();
-        written += static_cast<std::uint64_t>(walk ? save_all() : save_items({items, count}));
+        more = count > 0 || saving::take_walk();
+        if (more) written += static_cast<std::uint64_t>(count > 0 ? save_items({items, count}) : save_all());
         end_work();
     }
     pfree(items);
@@ -162,7 +165,7 @@ void warm() {
     pgstat_report_activity(STATE_RUNNING, "warming memory");
     std::int64_t before = INT64_MAX;
     while (before > 0 && memory::used_share() < settings::warm_share) {
-        begin_work();
+        if (!begin_work()) return;
         before = warm_rows(before, kBatch);
         end_work();
     }
@@ -171,14 +174,13 @@ void warm() {
 void clean_up(bool purge) {
     pgstat_report_activity(STATE_RUNNING, "housekeeping");
     static Query query("SELECT prompt_cache._clean_up()");
-    begin_work();
+    if (!begin_work()) return;
     spi_connect();
     query.run(nullptr, nullptr, false);
     SPI_finish();
     end_work();
-    if (!purge) return;
-    begin_work();
-    purge_gone();
+    if (!purge || !begin_work()) return;
+    if (try_lock_sources()) purge_gone();
     end_work();
 }
 

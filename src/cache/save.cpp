@@ -106,6 +106,15 @@ std::int64_t save_all() {
     return written;
 }
 
+bool try_lock_sources() {
+    LookupContext context = open_lookup();
+    bool locked = true;
+    for (const Oid source : context.attachment->sources())
+        locked = locked && ConditionalLockRelationOid(source, AccessShareLock);
+    close_lookup(context);
+    return locked;
+}
+
 std::int64_t purge_gone() {
     constexpr std::uint32_t kKeysAtOnce = 500;
     lock_saving();

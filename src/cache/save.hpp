@@ -20,6 +20,9 @@ std::int64_t save_items(std::span<const SavingItemShared> items);
 // at the end.
 std::int64_t warm_rows(std::int64_t before, std::uint32_t most);
 
+// Locks the users table for reading if nobody has it exclusively; for a worker, which must not wait.
+bool try_lock_sources();
+
 // Deletes the rows of users that are gone; returns how many. Whether a user exists is asked of the builder,
 // as the owner of the users table: nothing of that table is ever run with the rights of the extension's
 // owner.

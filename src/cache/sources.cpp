@@ -19,7 +19,8 @@ SourceSet current_sources() {
     List* relations =
         list_make4_oid(attachment, own_relation(OwnRelation::kApplication),
                        own_relation(OwnRelation::kUserPromptCache), own_relation(OwnRelation::kTagNonce));
-    List* schemas = list_make1_oid(get_namespace_oid(kSchema, true));
+    // Not our own: a GRANT on it would count, and while it has another name no change goes through.
+    List* schemas = NIL;
     // A commit does not wait here, where no timeout holds: who locks this table is changing the wiring.
     if (!ConditionalLockRelationOid(attachment, AccessShareLock)) return SourceSet::unknown();
     if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(attachment))) return SourceSet::unknown();

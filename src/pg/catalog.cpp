@@ -40,6 +40,15 @@ Oid own_relation(OwnRelation relation) {
     return found;
 }
 
+bool try_lock_own_tables() {
+    for (const OwnRelation table : {OwnRelation::kAttachment, OwnRelation::kApplication,
+                                    OwnRelation::kUserPromptCache, OwnRelation::kTagNonce}) {
+        const Oid oid = own_relation(table);
+        if (!OidIsValid(oid) || !ConditionalLockRelationOid(oid, RowExclusiveLock)) return false;
+    }
+    return true;
+}
+
 Oid owner_of(OwnRelation relation) {
     HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(own_relation(relation)));
     if (!HeapTupleIsValid(tuple))

@@ -17,6 +17,11 @@ enum class OwnRelation : unsigned { kAttachment, kApplication, kUserPromptCache,
 // InvalidOid where the extension is not installed in this database, as the current transaction sees it.
 Oid own_relation(OwnRelation relation);
 
+// Locks our tables for writing, all of them or, if somebody has one exclusively, none to speak of: the lock
+// that was taken goes with the transaction. A worker that has them never waits for another one of ours, so
+// that nobody who drops the extension can be the victim of a deadlock with it.
+bool try_lock_own_tables();
+
 // The owner of one of our tables. ERROR with a hint where the extension is not installed.
 Oid owner_of(OwnRelation relation);
 
