@@ -645,6 +645,8 @@ COMMENT ON FUNCTION prompt_cache.prune(integer) IS 'Deletes all but the newest `
 CREATE FUNCTION prompt_cache._clean_up() RETURNS boolean
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    done    bigint;
+    more    boolean := false;
     max_age interval := make_interval(secs => extract(epoch FROM current_setting('prompt_cache.history_max_age')::interval));
 BEGIN
     BEGIN
@@ -656,12 +658,16 @@ BEGIN
         )
         INSERT INTO prompt_cache.tag_nonce (tag, nonce, weight)
         SELECT tag, bit_xor(nonce), sum(weight)::bigint FROM gone GROUP BY tag;
+        GET DIAGNOSTICS done = ROW_COUNT;
+        more := done >= 1000;
     EXCEPTION WHEN OTHERS THEN
         RAISE LOG 'prompt_cache: tag_nonce was not compacted: %', SQLERRM;
     END;
     BEGIN
         DELETE FROM prompt_cache.user_prompt_cache
          WHERE id IN (SELECT id FROM prompt_cache.user_prompt_cache WHERE replaced_at < now() - max_age LIMIT 1000);
+        GET DIAGNOSTICS done = ROW_COUNT;
+        more := more OR done >= 1000;
     EXCEPTION WHEN OTHERS THEN
         RAISE LOG 'prompt_cache: old rows were not deleted: %', SQLERRM;
     END;
@@ -672,10 +678,10 @@ BEGIN
     EXCEPTION WHEN OTHERS THEN
         RAISE LOG 'prompt_cache: triggers could not be repaired: %', SQLERRM;
     END;
-    RETURN true;
+    RETURN more;
 END
 $$;
-COMMENT ON FUNCTION prompt_cache._clean_up() IS 'What a worker does now and then: compaction of nonces, deletion of old rows, repair of triggers.';
+COMMENT ON FUNCTION prompt_cache._clean_up() IS 'What a worker does now and then: compaction of nonces, deletion of old rows, repair of triggers; true if there is more to do.';
 
 CREATE FUNCTION prompt_cache._warm_user(user_key text, named boolean) RETURNS boolean
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_warm_user';

@@ -35,8 +35,9 @@ namespace {
 constexpr std::int64_t kSecond = 1000000;
 constexpr std::int64_t kRetry = 10 * kSecond;  // after a worker that did not come up, or ended with an error
 constexpr std::int64_t kClean = 30 * kSecond;  // between two rounds of housekeeping in a database
-constexpr std::uint32_t kRoundsToPurge = 20;   // rounds of housekeeping to one search for users that are gone
-constexpr std::uint32_t kBatch = 200;          // prompts a transaction
+constexpr int kCleaningRounds = 1000;
+constexpr std::uint32_t kRoundsToPurge = 20;  // rounds of housekeeping to one search for users that are gone
+constexpr std::uint32_t kBatch = 200;         // prompts a transaction
 
 SavingDatabaseShared* find_database(Oid oid) noexcept {
     for (SavingDatabaseShared& database : shared.saving->databases)
@@ -46,7 +47,8 @@ SavingDatabaseShared* find_database(Oid oid) noexcept {
 
 // Twice as long after each failure in a row, ten minutes at the most.
 std::int64_t retry_after(const SavingDatabaseShared& database) noexcept {
-    return std::min(kRetry << std::min(database.failures, 6u), 600 * kSecond);
+    return database.failures == 0 ? 0
+                                  : std::min(kRetry << std::min(database.failures - 1, 6u), 600 * kSecond);
 }
 
 void start_worker(Oid database) {
@@ -86,7 +88,10 @@ void start_workers() {
         if (database.oid == InvalidOid || !(database.wanted || clean) || database.worker != 0 ||
             (database.started != 0 && now - database.started < retry_after(database)))
             continue;
+        // Asked for: the next note asks again. Counted as a failure until the worker ends well.
         database.started = now;
+        database.failures++;
+        database.wanted = false;
         due[count++] = database.oid;
     }
     LWLockRelease(shared.saving_lock);
@@ -114,10 +119,27 @@ void worker_exits(int, Datum) {
         database && database->worker == MyProcPid) {
         database->worker = 0;
         database->started = ended_well_local ? 0 : memory::now();
-        database->failures = ended_well_local ? 0 : database->failures + 1;
-        if (!ended_well_local) database->wanted = database->walk = true;  // what it had taken is found again
+        if (ended_well_local)
+            database->failures = 0;
+        else
+            database->wanted = database->walk = database->unclean = true;  // what it had taken is found again
     }
     LWLockRelease(shared.saving_lock);
+}
+
+// What somebody sets for a database or a role is meant for its clients.
+void use_own_settings() {
+    constexpr const char* kOwn[][2] = {{"default_transaction_isolation", "read committed"},
+                                       {"default_transaction_read_only", "off"},
+                                       {"default_transaction_deferrable", "off"},
+                                       {"statement_timeout", "0"},
+                                       {"lock_timeout", "0"},
+                                       {"idle_in_transaction_session_timeout", "0"},
+                                       {"search_path", "pg_catalog"},
+                                       {"prompt_cache.memory", "on"},
+                                       {"prompt_cache.database", "on"},
+                                       {"role", "none"}};
+    for (const auto& [name, value] : kOwn) SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 // Opens a transaction that holds our tables; false, with nothing open, where somebody else is changing them.
@@ -171,14 +193,18 @@ void warm() {
     }
 }
 
+// A thousand tags and rows at a time, until nothing is left or it has been long enough for once.
 void clean_up(bool purge) {
     pgstat_report_activity(STATE_RUNNING, "housekeeping");
     static Query query("SELECT prompt_cache._clean_up()");
-    if (!begin_work()) return;
-    spi_connect();
-    query.run(nullptr, nullptr, false);
-    SPI_finish();
-    end_work();
+    bool more = true;
+    for (int rounds = 0; more && rounds < kCleaningRounds && begin_work(); rounds++) {
+        spi_connect();
+        query.run(nullptr, nullptr, false);
+        more = DatumGetBool(*result_datum(0, 1));
+        SPI_finish();
+        end_work();
+    }
     if (!purge || !begin_work()) return;
     if (try_lock_sources()) purge_gone();
     end_work();
@@ -192,9 +218,11 @@ void clean_up(bool purge) {
     void name([[maybe_unused]] Datum argument)
 
 PC_WORKER(pc_launcher_main) {
+    pqsignal(SIGINT, SIG_IGN);
     pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     BackgroundWorkerUnblockSignals();
+    BackgroundWorkerInitializeConnection(nullptr, nullptr, 0);  // to be seen in pg_stat_activity; no database
     before_shmem_exit(launcher_exits, static_cast<Datum>(0));
     LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
     shared.saving->launcher = MyProcPid;
@@ -217,7 +245,9 @@ PC_WORKER(pc_worker_main) {
     pqsignal(SIGTERM, die);
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     BackgroundWorkerUnblockSignals();
-    BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(argument), InvalidOid, 0);
+    BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(argument), InvalidOid,
+                                              BGWORKER_BYPASS_ALLOWCONN);
+    use_own_settings();
     before_shmem_exit(worker_exits, static_cast<Datum>(0));
 
     LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
@@ -227,7 +257,6 @@ PC_WORKER(pc_worker_main) {
     bool to_purge = false;
     if (database) {
         database->worker = MyProcPid;
-        database->wanted = false;
         to_warm = !database->warmed;
         database->warmed = true;
         to_clean = database->unclean && memory::now() - database->cleaned > kClean;
@@ -253,7 +282,7 @@ PC_WORKER(pc_worker_main) {
 
 void register_launcher() {
     BackgroundWorker worker{};
-    worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
+    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
     worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
     worker.bgw_restart_time = 5;
     strlcpy(worker.bgw_name, "prompt_cache launcher", BGW_MAXLEN);

@@ -115,6 +115,7 @@ bool same_prompt(const DurableRow& a, const DurableRow& b) {
 }  // namespace
 
 std::optional<DurableRow> read_newest_row(std::string_view user_key) {
+    if (!OidIsValid(own_relation(OwnRelation::kUserPromptCache))) return std::nullopt;  // renamed: no tier
     MemoryContext context = CurrentMemoryContext;
     const AsOwnerLocal before = begin_as_owner(table_owner());
     spi_connect();
