@@ -32,6 +32,7 @@ void object_access(ObjectAccessType access, Oid catalog, Oid object, int part, v
     if (catalog == DatabaseRelationId && (access == OAT_DROP || access == OAT_POST_CREATE) && shared) {
         memory::drop_database(object);
         saving::forget_database(object);
+        if (access == OAT_DROP) note_database_dropped(object);
     }
     if (access != OAT_DROP) return;
     if (catalog != ExtensionRelationId) return;

@@ -147,7 +147,7 @@ bool begin_work() {
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
     PushActiveSnapshot(GetTransactionSnapshot());
-    if (try_lock_own_tables()) return true;
+    if (lock_extension() && try_lock_own_tables()) return true;
     PopActiveSnapshot();
     AbortCurrentTransaction();
     return false;

@@ -1,6 +1,7 @@
 #include "cache/writer.hpp"
 
 #include "cache/attachment.hpp"
+#include "cache/memory.hpp"
 #include "cache/saving.hpp"
 #include "cache/slots.hpp"
 #include "cache/sources.hpp"
@@ -19,6 +20,7 @@ namespace {
 core::TagSet dirty_local;
 bool premarked_local = false;
 bool dropped_local = false;
+Oid dropped_database_local = InvalidOid;
 
 core::Xid own_xid() {
     return U64FromFullTransactionId(GetTopFullTransactionId());
@@ -81,7 +83,11 @@ void before_end_of_transaction() {
     if (marks) PC_PAUSE("mark|commit");
 }
 
-void after_end_of_transaction() noexcept {
+void after_end_of_transaction(bool committed) noexcept {
+    // What readers stored after the drop was announced; by now nobody is left, or sees the extension.
+    if (committed && OidIsValid(dropped_database_local) && shared)
+        memory::drop_database(dropped_database_local);
+    dropped_database_local = InvalidOid;
     if (TransactionIdIsValid(GetTopTransactionIdIfAny())) forget_stamps();
     forget_fresh_attachment();
     premarked_local = false;
@@ -113,7 +119,7 @@ void at_transaction_event(XactEvent event, void*) {
 #ifdef PROMPT_CACHE_TEST
             if (event == XACT_EVENT_COMMIT) late_mark(full_xid(GetTopTransactionIdIfAny()));
 #endif
-            after_end_of_transaction();
+            after_end_of_transaction(event == XACT_EVENT_COMMIT);
             forget_transaction();
             break;
         default:
@@ -145,6 +151,11 @@ void note_change(Tag tag) {
 
 void note_extension_dropped() noexcept {
     dropped_local = true;
+    note_database_dropped(MyDatabaseId);
+}
+
+void note_database_dropped(Oid database) noexcept {
+    dropped_database_local = database;
 }
 
 bool anything_is_dirty() noexcept {

@@ -23,6 +23,9 @@ void note_change(Tag tag);
 // The extension is being dropped in this transaction: its entries die at commit, and no nonce table is left.
 void note_extension_dropped() noexcept;
 
+// Entries of this database are of no use any more once the transaction has committed.
+void note_database_dropped(Oid database) noexcept;
+
 // Has the current transaction changed anything, `tag`, or everything?
 bool anything_is_dirty() noexcept;
 bool is_dirty(Tag tag) noexcept;

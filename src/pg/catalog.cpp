@@ -40,6 +40,13 @@ Oid own_relation(OwnRelation relation) {
     return found;
 }
 
+bool lock_extension() {
+    const Oid extension = get_extension_oid(kExtension, true);
+    if (!OidIsValid(extension)) return false;
+    LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+    return get_extension_oid(kExtension, true) == extension;
+}
+
 bool try_lock_own_tables() {
     for (const OwnRelation table : {OwnRelation::kAttachment, OwnRelation::kApplication,
                                     OwnRelation::kUserPromptCache, OwnRelation::kTagNonce}) {

@@ -17,6 +17,10 @@ enum class OwnRelation : unsigned { kAttachment, kApplication, kUserPromptCache,
 // InvalidOid where the extension is not installed in this database, as the current transaction sees it.
 Oid own_relation(OwnRelation relation);
 
+// Holds the extension until the transaction ends; false if it is not there. DROP EXTENSION locks the same first, so
+// that it and one who writes our tables wait for each other holding nothing else.
+bool lock_extension();
+
 // Locks our tables for writing, all of them or, if somebody has one exclusively, none to speak of: the lock
 // that was taken goes with the transaction. A worker that has them never waits for another one of ours, so
 // that nobody who drops the extension can be the victim of a deadlock with it.

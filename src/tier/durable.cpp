@@ -126,6 +126,7 @@ std::optional<DurableRow> read_newest_row(std::string_view user_key) {
 }
 
 void lock_saving() {
+    lock_extension();
     constexpr std::int64_t kSavingLock = 0x70726F6D70745F63;  // "prompt_c", an advisory lock of this database
     DirectFunctionCall1(pg_advisory_xact_lock_int8, Int64GetDatum(kSavingLock));
 }

@@ -71,6 +71,7 @@ is(sql('one', 'SELECT consistent()'), 't', 'all accounts agree');
 sql($_, 'SELECT prompt_cache.clear()') for 'one', 'two';
 # Whoever was in the middle of a store may have stored after the drop; such entries are for eviction.
 my $left = sql('one', $usage);
+is($left, $empty, 'no entry of a dropped database is left');
 
 # The extension goes while others read, and comes again
 my @readers = map { start_session($node, 'two', 'CALL watch(3, 1, 60)') } 1 .. 2;
