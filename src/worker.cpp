@@ -35,9 +35,8 @@ namespace {
 constexpr std::int64_t kSecond = 1000000;
 constexpr std::int64_t kRetry = 10 * kSecond;  // after a worker that did not come up, or ended with an error
 constexpr std::int64_t kClean = 30 * kSecond;  // between two rounds of housekeeping in a database
-constexpr int kCleaningRounds = 1000;
-constexpr std::uint32_t kRoundsToPurge = 20;  // rounds of housekeeping to one search for users that are gone
-constexpr std::uint32_t kBatch = 200;         // prompts a transaction
+constexpr std::uint32_t kRoundsToPurge = 20;   // rounds of housekeeping to one search for users that are gone
+constexpr std::uint32_t kBatch = 200;          // prompts a transaction
 
 SavingDatabaseShared* find_database(Oid oid) noexcept {
     for (SavingDatabaseShared& database : shared.saving->databases)
@@ -167,47 +166,61 @@ bool is_usable_here() {
     return usable;
 }
 
-std::uint64_t save_noted() {
+// A worker ends after this time, done or not, so that DROP, RENAME and TEMPLATE find the database free within
+// the five seconds that the server gives them. What is left is noted.
+constexpr std::int64_t kShift = 3 * kSecond;
+bool is_over(std::int64_t began) noexcept {
+    return memory::now() - began > kShift;
+}
+
+std::uint64_t save_noted(std::int64_t began) {
     std::uint64_t written = 0;
     auto* items = static_cast<SavingItemShared*>(
         MemoryContextAlloc(TopMemoryContext, kBatch * sizeof(SavingItemShared)));
     pgstat_report_activity(STATE_RUNNING, "saving prompts");
-    for (bool more = true; more && begin_work();) {
+    for (bool more = true; more && !is_over(began) && begin_work();) {
         const std::uint32_t count = saving::take(items, kBatch);
-        more = count > 0 || saving::take_walk();
-        if (more) written += static_cast<std::uint64_t>(count > 0 ? save_items({items, count}) : save_all());
+        more = count > 0;
+        if (more) {
+            written += static_cast<std::uint64_t>(save_items({items, count}));
+        } else if (std::optional<std::uint32_t> bucket = saving::take_walk()) {
+            more = true;
+            written += static_cast<std::uint64_t>(save_slice(*bucket, kBatch));
+            if (*bucket != 0) saving::put_walk_back(*bucket);
+        }
         end_work();
     }
     pfree(items);
     return written;
 }
 
-// Brings the newest rows back, until warm_share of the memory is used.
-void warm() {
+// Brings the newest rows back, until warm_share of the memory is used. Returns where to go on, 0 at the end.
+std::int64_t warm(std::int64_t before, std::int64_t began) {
     pgstat_report_activity(STATE_RUNNING, "warming memory");
-    std::int64_t before = INT64_MAX;
-    while (before > 0 && memory::used_share() < settings::warm_share) {
-        if (!begin_work()) return;
+    while (before > 0 && !is_over(began) && memory::used_share() < settings::warm_share) {
+        if (!begin_work()) return before;
         before = warm_rows(before, kBatch);
         end_work();
     }
+    return memory::used_share() < settings::warm_share ? before : 0;
 }
 
-// A thousand tags and rows at a time, until nothing is left or it has been long enough for once.
-void clean_up(bool purge) {
+// A thousand tags and rows at a time. False if the shift is over and more is left.
+bool clean_up(bool purge, std::int64_t began) {
     pgstat_report_activity(STATE_RUNNING, "housekeeping");
     static Query query("SELECT prompt_cache._clean_up()");
     bool more = true;
-    for (int rounds = 0; more && rounds < kCleaningRounds && begin_work(); rounds++) {
+    while (more && !is_over(began) && begin_work()) {
         spi_connect();
         query.run(nullptr, nullptr, false);
         more = DatumGetBool(*result_datum(0, 1));
         SPI_finish();
         end_work();
     }
-    if (!purge || !begin_work()) return;
+    if (more || !purge || !begin_work()) return !more;
     if (try_lock_sources()) purge_gone();
     end_work();
+    return true;
 }
 
 }  // namespace
@@ -252,13 +265,15 @@ PC_WORKER(pc_worker_main) {
 
     LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
     SavingDatabaseShared* database = find_database(MyDatabaseId);
+    const std::int64_t began = memory::now();
     bool to_warm = false;
+    std::int64_t warm_before = 0;
     bool to_clean = false;
     bool to_purge = false;
     if (database) {
         database->worker = MyProcPid;
         to_warm = !database->warmed;
-        database->warmed = true;
+        warm_before = database->warm_before == 0 ? INT64_MAX : database->warm_before;
         to_clean = database->unclean && memory::now() - database->cleaned > kClean;
         if (to_clean) {
             database->unclean = false;
@@ -269,11 +284,24 @@ PC_WORKER(pc_worker_main) {
     LWLockRelease(shared.saving_lock);
 
     if (database && is_usable_here()) {
-        if (to_warm) warm();
-        const std::uint64_t written = save_noted();
-        if (to_clean) clean_up(to_purge);
+        if (to_warm) warm_before = warm(warm_before, began);
+        const std::uint64_t written = save_noted(began);
+        const bool clean = !to_clean || clean_up(to_purge, began);
         LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
-        if (SavingDatabaseShared* entry = find_database(MyDatabaseId)) entry->written += written;
+        if (SavingDatabaseShared* entry = find_database(MyDatabaseId)) {
+            entry->written += written;
+            if (!clean) {
+                entry->unclean = true;
+                entry->cleaned = 0;  // go on with it soon
+            }
+            if (to_warm) {
+                entry->warmed = warm_before == 0;
+                entry->warm_before = warm_before;
+                entry->wanted |= !entry->warmed;
+            }
+            for (std::uint32_t i = 0; i < shared.saving->count; i++)
+                entry->wanted |= shared.saving->items[i].database == MyDatabaseId;
+        }
         LWLockRelease(shared.saving_lock);
     }
     ended_well_local = true;

@@ -80,6 +80,36 @@ std::int64_t warm_rows(std::int64_t before, std::uint32_t most) {
     return last;
 }
 
+std::int64_t save_slice(std::uint32_t& bucket, std::uint32_t most) {
+    lock_saving();
+    LookupContext context = open_lookup();
+    std::int64_t written = 0;
+    memory::ListCursor cursor{bucket, 0};
+    bool more = false;
+    if (context.use_memory && may_use_database(context)) {
+        MemoryContext scratch = new_scratch();
+        auto* listed = static_cast<memory::ListedEntry*>(palloc(sizeof(memory::ListedEntry)));
+        std::uint32_t seen = 0;
+        // Ends between two buckets, so that the next slice begins with a whole one.
+        while ((more = memory::next_entry(cursor, *listed)) && (seen < most || cursor.bucket == bucket)) {
+            CHECK_FOR_INTERRUPTS();
+            bucket = cursor.bucket;
+            if (listed->entry.header.kind != EntryKind::kUser || !listed->entry.has(kFound)) continue;
+            seen++;
+            MemoryContext before = MemoryContextSwitchTo(scratch);
+            const std::string_view key{listed->key, listed->entry.header.key_length};
+            if (const auto layers = layers_in_memory(context, key))
+                written += save_layers(context, key, *layers);
+            MemoryContextSwitchTo(before);
+            MemoryContextReset(scratch);
+        }
+        MemoryContextDelete(scratch);
+    }
+    bucket = more ? cursor.bucket : 0;
+    close_lookup(context);
+    return written;
+}
+
 std::int64_t save_all() {
     lock_saving();
     LookupContext context = open_lookup();

@@ -13,6 +13,10 @@ struct SavingItemShared;
 // about to be.
 std::int64_t save_all();
 
+// A slice of that: from a bucket on, about `most` prompts, none of them built. Moves `bucket` on; 0 at the
+// end.
+std::int64_t save_slice(std::uint32_t& bucket, std::uint32_t most);
+
 // The same for those users that were noted.
 std::int64_t save_items(std::span<const SavingItemShared> items);
 

@@ -79,13 +79,26 @@ std::uint32_t take(SavingItemShared* items, std::uint32_t most) noexcept {
     return taken;
 }
 
-bool take_walk() noexcept {
+std::optional<std::uint32_t> take_walk() noexcept {
+    std::optional<std::uint32_t> bucket;
     LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
-    SavingDatabaseShared* database = database_of(MyDatabaseId, false);
-    const bool walk = database && database->walk;
-    if (walk) database->walk = false;
+    if (SavingDatabaseShared* database = database_of(MyDatabaseId, false); database && database->walk) {
+        bucket = database->walk_bucket;
+        database->walk = false;
+        database->walk_bucket = 0;
+    }
     LWLockRelease(shared.saving_lock);
-    return walk;
+    return bucket;
+}
+
+void put_walk_back(std::uint32_t bucket) noexcept {
+    LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
+    if (SavingDatabaseShared* database = database_of(MyDatabaseId, false)) {
+        // If the list was full again meanwhile, what was noted then may lie behind: from the beginning.
+        database->walk_bucket = database->walk ? 0 : bucket;
+        database->walk = database->wanted = true;
+    }
+    LWLockRelease(shared.saving_lock);
 }
 
 void forget_database(Oid oid) noexcept {

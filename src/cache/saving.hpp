@@ -18,18 +18,20 @@ struct SavingItemShared {
 };
 
 struct SavingDatabaseShared {
-    Oid oid;                 // 0 = free; the lock `saving`, as all below
-    bool wanted;             // there is something to do
-    bool unclean;            // nonces were left since the last housekeeping
-    bool walk;               // the list was full: walk over the entries
-    bool warmed;             // since the server's start
-    bool refused;            // no worker could be started the last time
-    int worker;              // its process, 0 = none
-    std::int64_t started;    // when the launcher asked for it; monotonic microseconds
-    std::int64_t cleaned;    // when housekeeping was done last
-    std::uint32_t rounds;    // of housekeeping
-    std::uint32_t failures;  // workers in a row that ended with an error
-    std::uint64_t written;   // rows, since the server's start
+    Oid oid;                    // 0 = free; the lock `saving`, as all below
+    bool wanted;                // there is something to do
+    bool unclean;               // nonces were left since the last housekeeping
+    bool walk;                  // the list was full: walk over the entries
+    bool warmed;                // since the server's start, as far as is wanted
+    std::uint32_t walk_bucket;  // where the walk goes on
+    std::int64_t warm_before;   // where warming goes on: rows older than this; 0 = from the newest
+    bool refused;               // no worker could be started the last time
+    int worker;                 // its process, 0 = none
+    std::int64_t started;       // when the launcher asked for it; monotonic microseconds
+    std::int64_t cleaned;       // when housekeeping was done last
+    std::uint32_t rounds;       // of housekeeping
+    std::uint32_t failures;     // workers in a row that ended with an error
+    std::uint64_t written;      // rows, since the server's start
 };
 
 struct SavingShared {
@@ -60,8 +62,9 @@ void note_nonces() noexcept;
 // Takes up to `most` items of the current database off the list.
 std::uint32_t take(SavingItemShared* items, std::uint32_t most) noexcept;
 
-// Must the entries be walked? Answers yes once.
-bool take_walk() noexcept;
+// Must the entries be walked, and from which bucket on? Answers once; a walk that is not done is put back.
+std::optional<std::uint32_t> take_walk() noexcept;
+void put_walk_back(std::uint32_t bucket) noexcept;
 
 // A database that is gone needs nothing.
 void forget_database(Oid database) noexcept;
