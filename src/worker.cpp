@@ -112,6 +112,7 @@ void launcher_exits(int, Datum) {
 
 // A worker that ends in peace may follow at once; after an error the launcher waits for kRetry.
 bool ended_well_local = false;
+bool blocked_local = false;  // somebody had one of our tables: as after an error, but nothing to log
 void worker_exits(int, Datum) {
     LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
     if (SavingDatabaseShared* database = find_database(MyDatabaseId);
@@ -149,6 +150,7 @@ bool begin_work() {
     if (lock_extension() && try_lock_own_tables()) return true;
     PopActiveSnapshot();
     AbortCurrentTransaction();
+    blocked_local = true;
     return false;
 }
 
@@ -304,7 +306,7 @@ PC_WORKER(pc_worker_main) {
         }
         LWLockRelease(shared.saving_lock);
     }
-    ended_well_local = true;
+    ended_well_local = !blocked_local;
     proc_exit(0);
 }
 

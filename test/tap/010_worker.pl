@@ -40,6 +40,10 @@ sub hold_worker
 
 # Errors and signals come first: the launcher takes its time before it tries again, which is waited for below.
 load_chat($node, $_) for qw(chat interrupted terminated failing);
+$node->safe_psql('failing', q{
+    CREATE TABLE public.allowed (yes boolean);
+    CREATE FUNCTION public.allow() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN EXISTS (SELECT FROM public.allowed); END';
+    ALTER TABLE prompt_cache.user_prompt_cache ADD CONSTRAINT none CHECK (public.allow())});
 my %holder;
 for ([ 'interrupted', 'INT' ], [ 'terminated', 'TERM' ])
 {
@@ -57,7 +61,6 @@ for ([ 'interrupted', 'INT' ], [ 'terminated', 'TERM' ])
 }
 my $failing_since = log_end();
 my $failing_time = time;
-$node->safe_psql('failing', q{ALTER TABLE prompt_cache.user_prompt_cache ADD CONSTRAINT none CHECK (cached_prompt <> cached_prompt)});
 is(exact($node, 'failing'), '60 of 60', 'answers are exact while no prompt can be saved');
 
 # Saving
@@ -108,7 +111,9 @@ sql(q{UPDATE users SET system_prompt = 'while locked' WHERE user_id < 20; SELECT
 sleep 0.5;
 $locker->query_safe('COMMIT');
 $locker->quit;
+$began = time;
 all_saved('what was noted while the table was locked is saved after it');
+cmp_ok(time - $began, '<', 5, 'soon');
 
 # Two databases share the list, and commands on databases are not hindered.
 load_chat($node, $_) for qw(dropped renamed copied other);
@@ -116,7 +121,7 @@ my $quiet_since = log_end();
 exact($node, $_) for qw(dropped renamed copied chat);
 $began = time;
 $node->safe_psql('postgres', $_) for 'DROP DATABASE dropped', 'ALTER DATABASE renamed RENAME TO named', 'CREATE DATABASE copy TEMPLATE copied';
-cmp_ok(time - $began, '<', 4, 'DROP, RENAME and TEMPLATE succeed at once where prompts are noted');
+cmp_ok(time - $began, '<', 5, 'DROP, RENAME and TEMPLATE succeed where prompts are noted');
 all_saved("$_ is saved", $_) for qw(named copied);
 is(exact($node, 'copy'), '60 of 60', 'the copy is exact');
 all_saved('and saved', 'copy');
@@ -153,7 +158,7 @@ my $lines = () = log_since($failing_since) =~ /violates check constraint/g;
 cmp_ok($lines, '>=', 1, 'a prompt that cannot be saved is in the log');
 cmp_ok($lines, '<=', 1 + (time - $failing_time) / 10, 'not over and over');
 is(rows('failing'), '0', 'nothing was saved');
-$node->safe_psql('failing', 'ALTER TABLE prompt_cache.user_prompt_cache DROP CONSTRAINT none');
+$node->safe_psql('failing', 'INSERT INTO allowed VALUES (true)');
 all_saved("$_: saved in the end", $_) for qw(interrupted terminated failing);
 ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'prompt_cache launcher' AND pid <> $pid"), 'another launcher has taken over');
 
