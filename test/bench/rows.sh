@@ -1,4 +1,4 @@
-# The rows of performance.md's table that `run` measures, a function each; README.md says what each does.
+# The rows of the benchmark table that `run` measures, a function each; README.md says what each does.
 # A row calls report once a figure. Ratios come from tools/duel, which runs both sides in turn.
 
 # report ROW WHAT MEASURED RELATION TARGET [LOWER UPPER [BY_CPU]]
