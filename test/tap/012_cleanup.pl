@@ -1,0 +1,131 @@
+# Nonces are put together without anybody noticing: no snapshot, new or old, here or on a standby, sees another stamp, so
+# every row that could be used before can be used after, and none that could not.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use ChatDatabase;
+
+my $node = new_server('cleanup', "autovacuum = off\n", allows_streaming => 1);
+load_chat($node, 'chat');
+load_watch($node, 'chat');
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->append_conf('postgresql.conf', "max_standby_streaming_delay = -1\nhot_standby_feedback = on");
+$standby->start;
+
+sub sql { return $node->safe_psql('chat', shift); }
+sub nonces { return sql('SELECT count(*) || $$ rows of $$ || count(DISTINCT tag) || $$ tags$$ FROM prompt_cache.tag_nonce'); }
+my $stamps = q{SELECT md5(string_agg(s::text, ',' ORDER BY tag)) FROM (SELECT tag, sum(weight) AS weight, bit_xor(nonce) AS nonce FROM prompt_cache.tag_nonce GROUP BY tag) s};
+my $sources = q{SELECT string_agg(source || ' ' || n, ', ' ORDER BY source) FROM (SELECT source, count(*) n FROM users u, prompt_cache.get_or_build(u.user_id) GROUP BY 1) s};
+# What the table alone answers, whatever memory holds.
+my $from_table = "SET prompt_cache.memory = off; $sources";
+
+sql(q{DO $$ BEGIN FOR i IN 1..40 LOOP
+    UPDATE users SET system_prompt = 'edit ' || i WHERE user_id = 1 + i % 8; COMMIT;
+    UPDATE tenants SET system_prompt = 'edit ' || i WHERE id = 1 + i % 3; COMMIT;
+    END LOOP; END $$});
+is(exact($node, 'chat'), '60 of 60', 'after many edits all prompts are exact');
+sql('SELECT prompt_cache.flush()');
+is(sql($from_table), 'database 60', 'and can be read from the table');
+my ($rows, $tags) = nonces() =~ /(\d+) rows of (\d+)/;
+cmp_ok($rows, '>', $tags + 60, 'there are many nonces of few tags');
+
+# Snapshots from before: one that has read already, and one on the standby.
+$node->wait_for_catchup($standby);
+my %old = (primary => $node->background_psql('chat'), standby => $standby->background_psql('chat'));
+my %before;
+for my $where (keys %old)
+{
+    $old{$where}->query_safe("BEGIN ISOLATION LEVEL REPEATABLE READ; SET prompt_cache.memory = off");
+    $before{$where} = $old{$where}->query_safe($stamps);
+}
+my $sum = sql($stamps);
+is(sql('SELECT prompt_cache._clean_up()'), 'f', 'everything is put together at once');
+is(nonces(), "$tags rows of $tags tags", 'a row a tag is left');
+is(sql($stamps), $sum, 'no stamp has changed');
+is(sql($from_table), 'database 60', 'all rows saved before are still used');
+$node->wait_for_catchup($standby);
+is($standby->safe_psql('chat', $stamps), $sum, 'nor has one on the standby');
+is($standby->safe_psql('chat', $from_table), 'database 60', 'where the rows are used too');
+for my $where (sort keys %old)
+{
+    is($old{$where}->query_safe($stamps), $before{$where}, "$where: an older snapshot sees the same stamps");
+    is($old{$where}->query_safe($sources), 'database 60', "$where: and uses the rows");
+}
+
+# Old and new together: a row that was current for an old snapshot only is used by nobody else.
+sql(q{UPDATE users SET system_prompt = 'newest' WHERE user_id = 1; SELECT prompt_cache._clean_up()});
+is(sql($from_table), 'built 1, database 59', 'after another edit one row is not current');
+is($old{primary}->query_safe($sources), 'database 60', 'for the older snapshot all are');
+sql('SELECT count(prompt_cache.prompt(user_id)) FROM users; SELECT prompt_cache.flush()');
+is(sql($from_table), 'database 60', 'it is replaced');
+is($old{primary}->query_safe('SELECT source FROM prompt_cache.get_or_build(1)'), 'database', 'but not for the older snapshot, whose row is still there for it');
+is($old{primary}->query_safe('SELECT prompt_cache.prompt(1) = prompt_cache.build(1)'), 't', 'which reads what it always did');
+$node->wait_for_catchup($standby);
+is($old{standby}->query_safe('SELECT prompt_cache.prompt(1) = prompt_cache.build(1)'), 't', 'so does the one on the standby');
+$_->quit for values %old;
+
+# A rolled back round leaves everything as it was, and a second one at the same time waits and finds nothing.
+sql(q{DO $$ BEGIN FOR i IN 1..5 LOOP UPDATE users SET system_prompt = 'again ' || i WHERE user_id = 3; COMMIT; END LOOP; END $$});
+$sum = sql($stamps);
+sql('BEGIN; SELECT prompt_cache._clean_up(); ROLLBACK');
+is(sql($stamps), $sum, 'a round that is rolled back changes no stamp');
+my $first = $node->background_psql('chat');
+$first->query_safe('BEGIN; SELECT prompt_cache._clean_up()');
+my $second = start_session($node, 'chat', 'SELECT prompt_cache._clean_up()');
+sql(q{UPDATE users SET system_prompt = 'between' WHERE user_id = 3});
+$first->query_safe('COMMIT');
+$first->quit;
+my (undef, $errors) = finish_session($second);
+is($errors, '', 'two rounds at once do not fail');
+($rows) = sql('SELECT sum(weight) FROM prompt_cache.tag_nonce');
+is(sql('SELECT prompt_cache._clean_up(); SELECT sum(weight) FROM prompt_cache.tag_nonce'), "f\n$rows", 'and lose no change');
+
+# Writers, readers who check every prompt, flush() and housekeeping without a pause, here and on the standby.
+sql(q{CREATE PROCEDURE edit(seconds float) LANGUAGE plpgsql AS $$
+    DECLARE final timestamptz := clock_timestamp() + seconds * interval '1 s';
+    BEGIN WHILE clock_timestamp() < final LOOP
+        UPDATE users SET system_prompt = random()::text WHERE user_id = 1 + floor(random() * 8); COMMIT;
+        IF random() < 0.1 THEN UPDATE tenants SET system_prompt = random()::text WHERE id = 1 + floor(random() * 3); COMMIT; END IF;
+        PERFORM pg_sleep(0.001); END LOOP; END $$;
+    CREATE PROCEDURE clean(seconds float) LANGUAGE plpgsql AS $$
+    DECLARE final timestamptz := clock_timestamp() + seconds * interval '1 s';
+    BEGIN WHILE clock_timestamp() < final LOOP
+        PERFORM prompt_cache._clean_up(); COMMIT; PERFORM prompt_cache.flush(); COMMIT; PERFORM pg_sleep(0.01); END LOOP; END $$});
+$node->wait_for_catchup($standby);
+my @sessions = (
+    start_session($node, 'chat', 'CALL watch(5, 1, 20)'),
+    start_session($node, 'chat', "SET prompt_cache.memory = off;\nCALL watch(5, 1, 20)"),
+    start_session($standby, 'chat', 'CALL watch(5, 1, 20)'),
+    start_session($standby, 'chat', "SET prompt_cache.memory = off;\nCALL watch(5, 1, 20)"),
+    start_session($node, 'chat', 'CALL edit(5)'), start_session($node, 'chat', 'CALL edit(5)'),
+    start_session($node, 'chat', 'CALL clean(5)'));
+for my $name ('primary', 'primary, table only', 'standby', 'standby, table only', 'writer', 'writer', 'housekeeping')
+{
+    my ($out, $err) = finish_session(shift @sessions);
+    is($err, '', "$name: no error");
+    next if $name =~ /writer|housekeeping/;
+    my ($reads, undef, $wrong) = split /\|/, $out;
+    cmp_ok($reads, '>', 1000, "$name: many prompts were read during housekeeping");
+    is($wrong, 0, "$name: none of them wrong");
+}
+sql('SELECT prompt_cache._clean_up()');
+($rows, $tags) = nonces() =~ /(\d+) rows of (\d+)/;
+is($rows, $tags, 'in the end there is a row a tag');
+is(sql('SELECT count(*) FROM prompt_cache.verify()'), '0', 'and verify() finds nothing');
+is($standby->safe_psql('chat', 'SELECT pg_is_in_recovery()'), 't', 'the standby is still one');
+unlike(slurp_file($node->logfile), qr/was not compacted|were not deleted|deadlock/, 'no round of housekeeping has failed');
+
+# More than a round's worth of tags
+sql(q{INSERT INTO users SELECT u, 1 + u % 5, 'u' FROM generate_series(1001, 3200) u;
+    DO $$ BEGIN FOR u IN 1001..3200 LOOP UPDATE users SET system_prompt = 'a' WHERE user_id = u; COMMIT; UPDATE users SET system_prompt = 'b' WHERE user_id = u; COMMIT; END LOOP; END $$});
+is(join(' ', map { sql('SELECT prompt_cache._clean_up()') } 1 .. 3), 't t f', 'it says whether there is more to do');
+($rows, $tags) = nonces() =~ /(\d+) rows of (\d+)/;
+is($rows, $tags, 'until there is not');
+$_->stop for $standby, $node;
+
+done_testing();
