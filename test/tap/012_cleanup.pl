@@ -14,7 +14,7 @@ load_watch($node, 'chat');
 $node->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'base', has_streaming => 1);
-$standby->append_conf('postgresql.conf', "max_standby_streaming_delay = -1\nhot_standby_feedback = on");
+$standby->append_conf('postgresql.conf', "max_standby_streaming_delay = -1\nhot_standby_feedback = on\nprompt_cache.persist_naptime = '100ms'");
 $standby->start;
 
 sub sql { return $node->safe_psql('chat', shift); }
@@ -126,6 +126,17 @@ sql(q{INSERT INTO users SELECT u, 1 + u % 5, 'u' FROM generate_series(1001, 3200
 is(join(' ', map { sql('SELECT prompt_cache._clean_up()') } 1 .. 3), 't t f', 'it says whether there is more to do');
 ($rows, $tags) = nonces() =~ /(\d+) rows of (\d+)/;
 is($rows, $tags, 'until there is not');
-$_->stop for $standby, $node;
+
+# A standby has no worker; once promoted it has, and the rows that came to it are still good.
+is($standby->safe_psql('chat', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'prompt_cache%'}), '0', 'a standby has neither launcher nor worker');
+sql('SELECT count(prompt_cache.prompt(user_id)) FROM users; SELECT prompt_cache.flush()');
+$node->wait_for_catchup($standby);
+$node->stop('immediate');
+$standby->promote;
+is($standby->safe_psql('chat', $from_table), 'database ' . $standby->safe_psql('chat', 'SELECT count(*) FROM users'), 'after promotion rows saved before are used');
+$standby->safe_psql('chat', q{UPDATE users SET system_prompt = 'promoted' WHERE user_id < 20; SELECT count(prompt_cache.prompt(user_id)) FROM users});
+ok($standby->poll_query_until('chat', q{SELECT count(*) = 19 FROM prompt_cache.user_prompt_cache WHERE replaced_at IS NULL AND cached_prompt LIKE '%promoted'}), 'and its worker saves new ones');
+is(exact($standby, 'chat') =~ /^(\d+) of \1$/, 1, 'which are exact');
+$standby->stop;
 
 done_testing();
