@@ -72,7 +72,9 @@ CREATE TABLE prompt_cache.tag_nonce (
     tag    bigint NOT NULL,
     nonce  bigint NOT NULL,
     weight bigint NOT NULL,
-    PRIMARY KEY (tag, nonce)
+    -- Tells rows apart that are the same otherwise: two servers that replicate and compact may come to the same sum and xor.
+    salt   bigint NOT NULL DEFAULT hashtextextended(gen_random_uuid()::text, 0),
+    PRIMARY KEY (tag, salt)
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 COMMENT ON TABLE prompt_cache.tag_nonce IS 'What every change of a source leaves behind: a random number a changed tag. Only ever added to.';
 

@@ -44,10 +44,11 @@ SavingDatabaseShared* find_database(Oid oid) noexcept {
     return nullptr;
 }
 
-// Twice as long after each failure in a row, ten minutes at the most.
+// Twice as long after each failure in a row, ten minutes at the most. A start counts as one until it ends
+// well.
 std::int64_t retry_after(const SavingDatabaseShared& database) noexcept {
-    return database.failures == 0 ? 0
-                                  : std::min(kRetry << std::min(database.failures - 1, 6u), 600 * kSecond);
+    if (database.failures <= 1) return kSecond;  // under way, or met a lock
+    return std::min(kRetry << std::min(database.failures - 2, 6u), 600 * kSecond);
 }
 
 void start_worker(Oid database) {
@@ -118,11 +119,13 @@ void worker_exits(int, Datum) {
     if (SavingDatabaseShared* database = find_database(MyDatabaseId);
         database && database->worker == MyProcPid) {
         database->worker = 0;
-        database->started = ended_well_local ? 0 : memory::now();
-        if (ended_well_local)
-            database->failures = 0;
-        else
+        database->started = ended_well_local && !blocked_local ? 0 : memory::now();
+        if (ended_well_local) database->failures = 0;
+        if (blocked_local) database->wanted = database->unclean = true;
+        if (!ended_well_local) {
+            database->failures++;
             database->wanted = database->walk = database->unclean = true;  // what it had taken is found again
+        }
     }
     LWLockRelease(shared.saving_lock);
 }
@@ -305,8 +308,10 @@ PC_WORKER(pc_worker_main) {
                 entry->wanted |= shared.saving->items[i].database == MyDatabaseId;
         }
         LWLockRelease(shared.saving_lock);
+    } else if (!blocked_local) {
+        saving::forget_items();  // nothing is attached here any more
     }
-    ended_well_local = !blocked_local;
+    ended_well_local = true;
     proc_exit(0);
 }
 

@@ -101,6 +101,12 @@ void put_walk_back(std::uint32_t bucket) noexcept {
     LWLockRelease(shared.saving_lock);
 }
 
+void forget_items() noexcept {
+    SavingItemShared item;
+    while (take(&item, 1) > 0) continue;
+    take_walk();
+}
+
 void forget_database(Oid oid) noexcept {
     LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
     if (SavingDatabaseShared* database = database_of(oid, false)) *database = SavingDatabaseShared{};

@@ -66,6 +66,9 @@ std::uint32_t take(SavingItemShared* items, std::uint32_t most) noexcept;
 std::optional<std::uint32_t> take_walk() noexcept;
 void put_walk_back(std::uint32_t bucket) noexcept;
 
+// Nothing that was noted in this database is of use any more.
+void forget_items() noexcept;
+
 // A database that is gone needs nothing.
 void forget_database(Oid database) noexcept;
 

@@ -7,7 +7,7 @@ namespace prompt_cache {
 
 namespace {
 
-enum Column { kTag = 1, kNonce, kWeight, kColumns = kWeight };
+enum Column { kTag = 1, kNonce, kWeight, kSalt, kColumns = kSalt };
 
 std::int64_t random_nonce() {
     std::int64_t nonce = 0;
@@ -74,6 +74,7 @@ void insert_nonces(std::span<const Tag> tags) {
         values[kTag - 1] = Int64GetDatum(static_cast<std::int64_t>(tag.hash));
         values[kNonce - 1] = Int64GetDatum(random_nonce());
         values[kWeight - 1] = Int64GetDatum(1);
+        values[kSalt - 1] = Int64GetDatum(random_nonce());
         HeapTuple tuple = heap_form_tuple(RelationGetDescr(relation), values, nulls);
         CatalogTupleInsert(relation, tuple);
         heap_freetuple(tuple);
