@@ -104,6 +104,13 @@ is(rows(), '50', 'flush() purges the rows of users that are gone');
 sql(q{INSERT INTO users SELECT u, 1, 'again ' || u FROM generate_series(1, 10) u; SELECT count(prompt_cache.prompt(user_id)) FROM users});
 all_saved('users that are there again are saved');
 
+# Over and over would be 60 times.
+sleep 6 - (time - $failing_time) if time - $failing_time < 6;
+my $lines = () = log_since($failing_since) =~ /violates check constraint/g;
+is($lines, 1 + int((time - $failing_time) / 10), 'what cannot be saved is in the log, not over and over');
+is(rows('failing'), '0', 'nothing of it was saved');
+$node->safe_psql('failing', 'INSERT INTO allowed VALUES (true)');
+
 # A prompt that is noted while our table is locked is saved later.
 my $locker = $node->background_psql('chat');
 $locker->query_safe('BEGIN; LOCK TABLE prompt_cache.user_prompt_cache IN SHARE MODE');
@@ -153,12 +160,7 @@ all_saved('and so is the old one');
 is($node->safe_psql('postgres', $launcher), $pid, 'by the same launcher, which signals have not ended');
 kill 'TERM', $pid;
 
-# Back to the workers that failed.
-my $lines = () = log_since($failing_since) =~ /violates check constraint/g;
-cmp_ok($lines, '>=', 1, 'a prompt that cannot be saved is in the log');
-cmp_ok($lines, '<=', 1 + (time - $failing_time) / 10, 'not over and over');
-is(rows('failing'), '0', 'nothing was saved');
-$node->safe_psql('failing', 'INSERT INTO allowed VALUES (true)');
+# Back to the workers that failed: they are tried again.
 all_saved("$_: saved in the end", $_) for qw(interrupted terminated failing);
 ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'prompt_cache launcher' AND pid <> $pid"), 'another launcher has taken over');
 
