@@ -2,19 +2,16 @@
 //
 // It stands AFTER INSERT, UPDATE and DELETE FOR EACH ROW, and AFTER TRUNCATE FOR EACH STATEMENT, always
 // without WHEN. Its arguments are names, so that a dump carries them: what kind of source it is, the key's
-// column, and the columns whose change matters. Columns are compared by their raw bytes: a value that was not
-// touched keeps its pointer to the TOAST table, so nothing is ever detoasted to find out that a last_login
-// has moved.
+// column, and what matters of the row: columns, or expressions over it. Columns are compared by their raw
+// bytes: a value that was not touched keeps its pointer to the TOAST table, so nothing is ever detoasted to
+// find out that a last_login has moved. An expression is evaluated only when a column that it reads differs.
 //
-// A column that is no longer there makes every change count, and a key that is no longer there makes it count
-// for everything: too much, until attach() is called again.
+// A column that is no longer there, or an expression that no longer fits, makes every change count, and a key
+// that is no longer there makes it count for everything: too much, until attach() is called again.
 #include "cache/writer.hpp"
 #include "exports.hpp"
 #include "pg/postgres.hpp"
-
-extern "C" {
-#include "utils/datum.h"
-}
+#include "pg/row_expression.hpp"
 
 namespace prompt_cache {
 
@@ -25,16 +22,6 @@ TagKind kind_named(const char* name) {
     if (strcmp(name, "tenant") == 0) return TagKind::kTenant;
     if (strcmp(name, "application") == 0) return TagKind::kApplication;
     return TagKind::kAll;
-}
-
-bool same_bytes(HeapTuple before, HeapTuple after, TupleDesc descriptor, int column) {
-    bool null_before = false;
-    bool null_after = false;
-    const Datum a = heap_getattr(before, column, descriptor, &null_before);
-    const Datum b = heap_getattr(after, column, descriptor, &null_after);
-    if (null_before || null_after) return null_before == null_after;
-    const Form_pg_attribute attribute = TupleDescAttr(descriptor, column - 1);
-    return datumIsEqual(a, b, attribute->attbyval, attribute->attlen);
 }
 
 // Names the row by its key's output form.
@@ -63,10 +50,17 @@ Tag tag_of_row(TagKind kind, HeapTuple row, TupleDesc descriptor, int column) {
     }
 }
 
-bool watched_column_changed(const Trigger& trigger, HeapTuple before, HeapTuple after, TupleDesc descriptor) {
-    for (int i = 2; i < trigger.tgnargs; i++) {
-        const int column = SPI_fnumber(descriptor, trigger.tgargs[i]);
-        if (column <= 0 || !same_bytes(before, after, descriptor, column)) return true;
+bool watched_changed(const TriggerData& data, HeapTuple before, HeapTuple after) {
+    TupleDesc descriptor = RelationGetDescr(data.tg_relation);
+    for (int i = 2; i < data.tg_trigger->tgnargs; i++) {
+        const char* watched = data.tg_trigger->tgargs[i];
+        const int column = SPI_fnumber(descriptor, watched);
+        if (column > 0) {
+            if (!same_bytes(before, after, descriptor, column)) return true;
+            continue;
+        }
+        const RowExpression* expression = find_row_expression(data.tg_relation, watched);
+        if (!expression || changed(*expression, data.tg_relation, before, after)) return true;
     }
     return false;
 }
@@ -83,7 +77,7 @@ void note_row_change(const TriggerData& data, TagKind kind) {
         return;
     }
     if (kind == TagKind::kApplication) {
-        if (!before || !after || watched_column_changed(trigger, before, after, descriptor))
+        if (!before || !after || watched_changed(data, before, after))
             note_change(Tag(TagKind::kApplication));
         return;
     }
@@ -93,7 +87,7 @@ void note_row_change(const TriggerData& data, TagKind kind) {
         return;
     }
     if (before && after && same_bytes(before, after, descriptor, key) &&
-        !watched_column_changed(trigger, before, after, descriptor))
+        !watched_changed(data, before, after))
         return;
     if (before) note_change(tag_of_row(kind, before, descriptor, key));
     if (after) note_change(tag_of_row(kind, after, descriptor, key));

@@ -1,0 +1,47 @@
+// The settings that can shape the text of a value, at fixed values while a value is made: what a cached value
+// is must not depend on whose session made it.
+//
+// Only those that differ are set, which in most sessions is search_path alone. Not a guard object, for the
+// same reason as in as_owner.hpp; if an error leaves the stretch between, the (sub)transaction's abort puts
+// the settings back.
+#pragma once
+
+#include "pg/postgres.hpp"
+
+namespace prompt_cache {
+
+struct FixedSetting {
+    const char* name;
+    const char* value;
+};
+
+inline constexpr FixedSetting kFixedSettings[] = {
+    {"search_path", "pg_catalog, pg_temp"},
+    {"row_security", "off"},
+    {"TimeZone", "UTC"},
+    {"DateStyle", "ISO, MDY"},
+    {"IntervalStyle", "postgres"},
+    {"extra_float_digits", "1"},
+    {"bytea_output", "hex"},
+    {"lc_monetary", "C"},
+    {"lc_numeric", "C"},
+    {"lc_time", "C"},
+};
+
+// Returns what restore_settings() needs.
+inline int fix_settings() {
+    const int level = NewGUCNestLevel();
+    for (const FixedSetting& setting : kFixedSettings) {
+        if (strcmp(GetConfigOption(setting.name, false, false), setting.value) == 0) continue;
+        // GUC_ACTION_SAVE is what a function's SET clause does; it is allowed in parallel mode.
+        set_config_option(setting.name, setting.value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+                          false);
+    }
+    return level;
+}
+
+inline void restore_settings(int level) {
+    AtEOXact_GUC(true, level);
+}
+
+}  // namespace prompt_cache
