@@ -23,7 +23,7 @@ CREATE FUNCTION try(arguments text) RETURNS text LANGUAGE sql AS $$
 $$;
 -- What attach() makes.
 CREATE VIEW made AS SELECT (SELECT count(*) FROM prompt_cache.attachments) AS attachments,
-    (SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'prompt\_cache\_%' AND tgname !~ 'application|attachment') AS triggers;
+    (SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'prompt\_cache\_%' AND tgrelid::regclass::text !~ '^prompt_cache') AS triggers;
 \t
 -- Before attach(): the same error from every call that needs it. detach() has nothing to do.
 SELECT DISTINCT report(format('SELECT * FROM prompt_cache.%s', call))

@@ -78,6 +78,47 @@ CREATE TABLE prompt_cache.tag_nonce (
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 COMMENT ON TABLE prompt_cache.tag_nonce IS 'What every change of a source leaves behind: a random number a changed tag. Only ever added to.';
 
+-- Namespaces: whatever else is worth caching. The builder is kept as text, since pg_upgrade refuses regprocedure. Each change of
+-- a namespace gives it another wiring: entries carry the number, so those of another builder are others.
+CREATE FUNCTION prompt_cache._new_wiring() RETURNS integer
+    LANGUAGE sql VOLATILE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT (hashtext(gen_random_uuid()::text) & 1073741823) + 1
+$$;
+COMMENT ON FUNCTION prompt_cache._new_wiring() IS 'A random number for the wiring of a namespace.';
+
+CREATE TABLE prompt_cache.namespace (
+    namespace   text     PRIMARY KEY,
+    wiring      integer  NOT NULL UNIQUE DEFAULT prompt_cache._new_wiring(),
+    builder     text,
+    ttl         interval NOT NULL,
+    max_entries integer  NOT NULL,
+    sliding     boolean  NOT NULL,
+    redis       boolean  NOT NULL,
+    redis_ttl   interval
+);
+COMMENT ON TABLE prompt_cache.namespace IS 'The namespaces; written by prompt_cache.create_namespace() and its like.';
+
+CREATE TABLE prompt_cache.watch (
+    namespace   text     NOT NULL,
+    source      regclass NOT NULL,
+    key         text,
+    columns     text[],
+    key_columns text[]   NOT NULL,
+    UNIQUE NULLS NOT DISTINCT (namespace, source, key, columns)
+);
+COMMENT ON TABLE prompt_cache.watch IS 'Which tables the entries of a namespace depend on; written by prompt_cache.watch().';
+
+CREATE TABLE prompt_cache.reader (
+    role      regrole NOT NULL,
+    namespace text,
+    UNIQUE NULLS NOT DISTINCT (role, namespace)
+);
+COMMENT ON TABLE prompt_cache.reader IS 'Who may read which namespace, NULL = all of them; written by prompt_cache.allow().';
+
+SELECT pg_catalog.pg_extension_config_dump('prompt_cache.namespace', '');
+SELECT pg_catalog.pg_extension_config_dump('prompt_cache.watch', '');
+SELECT pg_catalog.pg_extension_config_dump('prompt_cache.reader', '');
+
 SELECT pg_catalog.pg_extension_config_dump('prompt_cache.attachment', '');
 SELECT pg_catalog.pg_extension_config_dump('prompt_cache.application', '');
 
@@ -95,12 +136,17 @@ CREATE TRIGGER prompt_cache_application_truncated AFTER TRUNCATE ON prompt_cache
 ALTER TABLE prompt_cache.application ENABLE ALWAYS TRIGGER prompt_cache_application_changed;
 ALTER TABLE prompt_cache.application ENABLE ALWAYS TRIGGER prompt_cache_application_truncated;
 
-CREATE TRIGGER prompt_cache_attachment_changed AFTER INSERT OR UPDATE OR DELETE ON prompt_cache.attachment
-    FOR EACH ROW EXECUTE FUNCTION prompt_cache._source_changed('attachment', '');
-CREATE TRIGGER prompt_cache_attachment_truncated AFTER TRUNCATE ON prompt_cache.attachment
-    FOR EACH STATEMENT EXECUTE FUNCTION prompt_cache._source_changed('attachment', '');
-ALTER TABLE prompt_cache.attachment ENABLE ALWAYS TRIGGER prompt_cache_attachment_changed;
-ALTER TABLE prompt_cache.attachment ENABLE ALWAYS TRIGGER prompt_cache_attachment_truncated;
+DO $$
+DECLARE
+    wiring name;
+BEGIN
+    FOREACH wiring IN ARRAY ARRAY['attachment', 'namespace', 'watch', 'reader'] LOOP
+        EXECUTE pg_catalog.format('CREATE TRIGGER prompt_cache_%1$s_changed AFTER INSERT OR UPDATE OR DELETE ON prompt_cache.%1$s FOR EACH ROW EXECUTE FUNCTION prompt_cache._source_changed(''wiring'', '''')', wiring);
+        EXECUTE pg_catalog.format('CREATE TRIGGER prompt_cache_%1$s_truncated AFTER TRUNCATE ON prompt_cache.%1$s FOR EACH STATEMENT EXECUTE FUNCTION prompt_cache._source_changed(''wiring'', '''')', wiring);
+        EXECUTE pg_catalog.format('ALTER TABLE prompt_cache.%1$s ENABLE ALWAYS TRIGGER prompt_cache_%1$s_changed, ENABLE ALWAYS TRIGGER prompt_cache_%1$s_truncated', wiring);
+    END LOOP;
+END
+$$;
 
 -- Where the library is not preloaded, DDL on a source would leave no trace for the durable tier: this loads the library.
 CREATE FUNCTION prompt_cache._ddl_seen() RETURNS event_trigger
@@ -333,16 +379,12 @@ COMMENT ON FUNCTION prompt_cache.application_prompt() IS 'The application layer;
 ----------------------------------------------------------------------------------------------------------------------
 -- Wiring
 
--- Raises an error with a hint if `source` cannot be a source; returns its key column.
-CREATE FUNCTION prompt_cache._check_source(source regclass, role text, key name, columns name[]) RETURNS name
+-- Raises an error with a hint if changes of a table could not be noticed.
+CREATE FUNCTION prompt_cache._check_table(source regclass) RETURNS void
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    rel      record;
-    key_name name := key;
-    keys     int2vector;
-    missing  name;
-    leaf     regclass;
-    att      record;
+    rel  record;
+    leaf regclass;
 BEGIN
     SELECT c.*, n.nspname INTO rel FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
     IF NOT FOUND THEN
@@ -352,20 +394,42 @@ BEGIN
     IF rel.relkind NOT IN ('r', 'p') THEN
         RAISE EXCEPTION '% is not a table', source USING ERRCODE = 'wrong_object_type',
             DETAIL = 'Changes of views, materialized views and foreign tables cannot be noticed by triggers.',
-            HINT = 'Attach the tables behind it.';
+            HINT = 'Name the tables behind it.';
     END IF;
     IF rel.relpersistence = 't' THEN
         RAISE EXCEPTION '% is a temporary table', source USING ERRCODE = 'wrong_object_type',
-            HINT = 'Attach a permanent table.';
+            HINT = 'Name a permanent table.';
     END IF;
     IF rel.nspname IN ('pg_catalog', 'information_schema', 'pg_toast') THEN
         RAISE EXCEPTION '% is a system catalog', source USING ERRCODE = 'wrong_object_type',
-            HINT = 'Attach the chat application''s own tables.';
+            HINT = 'Name the application''s own tables.';
     END IF;
     IF rel.nspname = 'prompt_cache' THEN
         RAISE EXCEPTION '% belongs to prompt_cache itself', source USING ERRCODE = 'wrong_object_type',
-            HINT = 'Attach the chat application''s own tables.';
+            HINT = 'Name the application''s own tables.';
     END IF;
+    SELECT c.oid INTO leaf FROM pg_partition_tree(source) t JOIN pg_class c ON c.oid = t.relid
+     WHERE c.relkind NOT IN ('r', 'p') LIMIT 1;
+    IF leaf IS NOT NULL THEN
+        RAISE EXCEPTION 'partition % of % is a foreign table', leaf, source USING ERRCODE = 'wrong_object_type',
+            HINT = 'Changes behind a foreign table cannot be noticed.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._check_table(regclass) IS 'Raises an error with a hint if changes of a table could not be noticed.';
+
+-- Raises an error with a hint if `source` cannot be a source; returns its key column.
+CREATE FUNCTION prompt_cache._check_source(source regclass, role text, key name, columns name[]) RETURNS name
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    rel      record;
+    key_name name := key;
+    keys     int2vector;
+    missing  name;
+    att      record;
+BEGIN
+    PERFORM prompt_cache._check_table(source);
+    SELECT c.* INTO rel FROM pg_class c WHERE c.oid = source;
     IF rel.relforcerowsecurity
        AND NOT (SELECT r.rolsuper OR r.rolbypassrls FROM pg_roles r WHERE r.oid = rel.relowner) THEN
         RAISE EXCEPTION 'row-level security is forced on the owner of %', source
@@ -374,13 +438,6 @@ BEGIN
             HINT = format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY, or give role %I the attribute BYPASSRLS.',
                           source, rel.relowner::regrole);
     END IF;
-    SELECT c.oid INTO leaf FROM pg_partition_tree(source) t JOIN pg_class c ON c.oid = t.relid
-     WHERE c.relkind NOT IN ('r', 'p') LIMIT 1;
-    IF leaf IS NOT NULL THEN
-        RAISE EXCEPTION 'partition % of % is a foreign table', leaf, source USING ERRCODE = 'wrong_object_type',
-            HINT = 'Changes behind a foreign table cannot be noticed.';
-    END IF;
-
     IF key_name IS NULL THEN
         SELECT i.indkey INTO keys FROM pg_index i WHERE i.indrelid = source AND i.indisprimary;
         IF NOT FOUND THEN
@@ -471,7 +528,7 @@ BEGIN
     FOR t IN SELECT g.tgname, g.tgrelid::regclass AS source
                FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
               WHERE g.tgfoid = 'prompt_cache._source_changed()'::regprocedure AND g.tgparentid = 0
-                AND c.relnamespace <> 'prompt_cache'::regnamespace
+                AND c.relnamespace <> 'prompt_cache'::regnamespace AND g.tgname !~ '^prompt_cache_watch_'
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.source);
     END LOOP;
@@ -479,12 +536,13 @@ END
 $$;
 COMMENT ON FUNCTION prompt_cache._drop_triggers() IS 'Takes our triggers off the user''s tables.';
 
-CREATE FUNCTION prompt_cache._create_triggers(source regclass, role text, arguments text[]) RETURNS void
+-- The triggers of a source: `name`_changed for its rows, `name`_truncated.
+CREATE FUNCTION prompt_cache._put_triggers(source regclass, name text, arguments text[]) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    changed   text := format('prompt_cache_%s_changed', role);
-    truncated text := format('prompt_cache_%s_truncated', role);
-    list      text := (SELECT string_agg(quote_literal(a), ', ' ORDER BY n) FROM unnest(role || arguments) WITH ORDINALITY AS x(a, n));
+    changed   text := name || '_changed';
+    truncated text := name || '_truncated';
+    list      text := (SELECT string_agg(quote_literal(a), ', ' ORDER BY n) FROM unnest(arguments) WITH ORDINALITY AS x(a, n));
 BEGIN
     EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION prompt_cache._source_changed(%s)',
                    changed, source, list);
@@ -495,7 +553,13 @@ BEGIN
     EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION prompt_cache', truncated, source);
 END
 $$;
-COMMENT ON FUNCTION prompt_cache._create_triggers(regclass, text, text[]) IS 'Puts our triggers on a table.';
+COMMENT ON FUNCTION prompt_cache._put_triggers(regclass, text, text[]) IS 'Puts our triggers on a table.';
+
+CREATE FUNCTION prompt_cache._create_triggers(source regclass, role text, arguments text[]) RETURNS void
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT prompt_cache._put_triggers(source, format('prompt_cache_%s', role), role || arguments)
+$$;
+COMMENT ON FUNCTION prompt_cache._create_triggers(regclass, text, text[]) IS 'Puts the triggers of an attached table on it.';
 
 -- Turns our triggers back to ENABLE ALWAYS where a restore or ENABLE TRIGGER ALL has changed them.
 CREATE FUNCTION prompt_cache._repair_triggers() RETURNS boolean
@@ -505,7 +569,8 @@ DECLARE
     repaired boolean := false;
 BEGIN
     FOR t IN SELECT g.tgname, s.relation::regclass AS source
-               FROM prompt_cache._sources() s JOIN pg_trigger g ON g.tgrelid = s.relation
+               FROM (SELECT relation FROM prompt_cache._sources() UNION SELECT relation FROM prompt_cache._watch_sources()) s
+               JOIN pg_trigger g ON g.tgrelid = s.relation
               WHERE g.tgfoid = 'prompt_cache._source_changed()'::regprocedure AND g.tgenabled = 'O'
     LOOP
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', t.source, t.tgname);
@@ -719,52 +784,477 @@ $$;
 COMMENT ON FUNCTION prompt_cache.warm(text[], integer) IS 'Brings users into memory: those named, or the most recently saved of the durable tier; at most max_users. Returns how many of them are in memory now.';
 
 ----------------------------------------------------------------------------------------------------------------------
+-- Namespaces
+
+-- The relations on which each watch needs its triggers, partitions included, and the arguments they must have.
+CREATE FUNCTION prompt_cache._watch_sources(
+    OUT namespace text, OUT relation oid, OUT is_root boolean, OUT trigger text, OUT arguments bytea,
+    OUT columns text[], OUT key_columns text[])
+RETURNS SETOF record LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH RECURSIVE tree AS (
+        SELECT w.namespace, w.source::oid AS relation, true AS is_root, prompt_cache._watch_trigger(w) AS trigger,
+               (SELECT string_agg(convert_to(a.argument, getdatabaseencoding()) || '\x00'::bytea, ''::bytea ORDER BY a.n)
+                  FROM unnest(prompt_cache._watch_arguments(w)) WITH ORDINALITY AS a(argument, n)) AS arguments,
+               w.columns, w.key_columns
+          FROM prompt_cache.watch w
+        UNION ALL
+        SELECT tree.namespace, i.inhrelid, false, tree.trigger, tree.arguments, tree.columns, tree.key_columns
+          FROM tree
+          JOIN pg_class c ON c.oid = tree.relation AND c.relkind = 'p'
+          JOIN pg_inherits i ON i.inhparent = tree.relation
+    )
+    SELECT * FROM tree;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._watch_sources() IS 'Every watched relation, partitions included, with the arguments its trigger must have.';
+
+CREATE FUNCTION prompt_cache._unsound_watches(OUT namespace text, OUT relation oid, OUT trigger text)
+RETURNS SETOF record LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT s.namespace, s.relation, s.trigger || '_' || k.kind
+      FROM prompt_cache._watch_sources() s
+     CROSS JOIN (VALUES ('changed', 29), ('truncated', 32)) AS k(kind, tgtype)
+     WHERE (k.kind = 'changed' OR s.is_root)
+       AND NOT EXISTS (
+           SELECT FROM pg_trigger t
+            WHERE t.tgrelid = s.relation AND t.tgtype = k.tgtype AND t.tgenabled = 'A'
+              AND t.tgfoid = 'prompt_cache._source_changed()'::regprocedure
+              AND t.tgqual IS NULL AND t.tgattr = ''::int2vector AND NOT t.tgdeferrable
+              AND t.tgargs = s.arguments);
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._unsound_watches() IS 'Watched relations whose changes might go unnoticed: nothing of their namespaces is stored while there is one.';
+
+-- The wiring of a namespace as a lookup needs it; see src/cache/namespace.cpp.
+CREATE FUNCTION prompt_cache._namespace(
+    name text, OUT wiring integer, OUT owner oid, OUT call text, OUT search_path text, OUT ttl bigint,
+    OUT max_entries integer, OUT sliding boolean, OUT redis boolean, OUT redis_ttl bigint, OUT sound boolean,
+    OUT durable boolean, OUT problem text, OUT readers oid[], OUT watched bigint[])
+RETURNS SETOF record LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT n.wiring, coalesce(p.proowner, 0::oid),
+           CASE WHEN p.oid IS NOT NULL THEN format('SELECT %I.%I($1)', s.nspname, p.proname) END,
+           CASE WHEN p.oid IS NOT NULL THEN format('%I, pg_temp', s.nspname) END,
+           (extract(epoch FROM n.ttl) * 1000000)::bigint, n.max_entries, n.sliding, n.redis,
+           (extract(epoch FROM n.redis_ttl) * 1000000)::bigint,
+           NOT EXISTS (SELECT FROM prompt_cache._unsound_watches() u WHERE u.namespace = n.namespace),
+           NOT EXISTS (SELECT FROM prompt_cache.watch w JOIN pg_class c ON c.oid = w.source
+                        WHERE w.namespace = n.namespace AND c.relpersistence <> 'p'),
+           CASE WHEN n.builder IS NOT NULL AND p.oid IS NULL THEN format('its builder %s is gone', n.builder)
+                WHEN p.provolatile = 'v' THEN format('its builder %s is VOLATILE', n.builder)
+                WHEN EXISTS (SELECT FROM prompt_cache.watch w
+                              WHERE w.namespace = n.namespace
+                                AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = w.source AND c.relkind IN ('r', 'p')))
+                THEN 'a watched table is gone'
+           END,
+           ARRAY(SELECT r.role::oid FROM prompt_cache.reader r WHERE r.namespace IS NULL OR r.namespace = n.namespace),
+           coalesce(string_to_array((
+               -- relation, number of columns or -1 for all, the columns; and so on
+               SELECT string_agg(format('%s,%s', x.relation,
+                          CASE WHEN x.everything THEN '-1'
+                               ELSE (SELECT format('%s%s', count(*), coalesce(',' || string_agg(a.attnum::text, ','), ''))
+                                       FROM pg_attribute a
+                                      WHERE a.attrelid = x.relation AND a.attnum > 0 AND NOT a.attisdropped
+                                        AND EXISTS (SELECT FROM prompt_cache._watch_sources() o
+                                                     WHERE o.namespace = n.namespace AND o.relation = x.relation
+                                                       AND a.attname = ANY (o.columns || o.key_columns)))
+                          END), ',')
+                 FROM (SELECT o.relation, bool_or(o.columns IS NULL) AS everything
+                         FROM prompt_cache._watch_sources() o WHERE o.namespace = n.namespace GROUP BY o.relation) x),
+               ',')::bigint[], '{}')
+      FROM prompt_cache.namespace n
+      LEFT JOIN pg_proc p ON p.oid = to_regprocedure(n.builder)
+      LEFT JOIN pg_namespace s ON s.oid = p.pronamespace
+     WHERE n.namespace = _namespace.name;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._namespace(text) IS 'The wiring of a namespace as a lookup needs it.';
+
+CREATE FUNCTION prompt_cache._check_builder(builder regprocedure) RETURNS text
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    p pg_proc;
+BEGIN
+    IF builder IS NULL THEN
+        RETURN NULL;
+    END IF;
+    SELECT * INTO p FROM pg_proc WHERE oid = builder;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'function with OID % does not exist', builder::oid USING ERRCODE = 'undefined_function',
+            HINT = 'Name the builder: builder => ''schema.function(text)''.';
+    END IF;
+    IF p.prokind <> 'f' OR p.proretset OR p.prorettype <> 'text'::regtype OR p.proargtypes <> format('%s', 'text'::regtype::oid)::oidvector THEN
+        RAISE EXCEPTION '% cannot be a builder', builder USING ERRCODE = 'invalid_function_definition',
+            DETAIL = 'It must be a function that takes one text, the key, and returns one text, the value.',
+            HINT = 'CREATE FUNCTION name(key text) RETURNS text STABLE ...';
+    END IF;
+    IF p.provolatile = 'v' THEN
+        RAISE EXCEPTION 'builder % is VOLATILE', builder USING ERRCODE = 'invalid_function_definition',
+            DETAIL = 'A builder must read under its caller''s snapshot, and write nothing.',
+            HINT = format('ALTER FUNCTION %s STABLE;', builder);
+    END IF;
+    RETURN builder::text;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._check_builder(regprocedure) IS 'Raises an error with a hint if a function cannot be a builder; returns its signature.';
+
+CREATE FUNCTION prompt_cache._check_limits(ttl interval, max_entries integer, redis_ttl interval) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF extract(epoch FROM ttl) < 0 OR extract(epoch FROM redis_ttl) < 0 THEN
+        RAISE EXCEPTION 'a time to live must not be negative' USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'It is an interval; ''0'' means no limit.';
+    END IF;
+    IF extract(epoch FROM ttl) > 3153600000 OR extract(epoch FROM redis_ttl) > 3153600000 THEN
+        RAISE EXCEPTION 'a time to live must not exceed a hundred years' USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'It is an interval; ''0'' means no limit.';
+    END IF;
+    IF max_entries < 0 THEN
+        RAISE EXCEPTION 'max_entries must not be negative' USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'It is the number of entries kept in memory; 0 means no limit but memory_size.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._check_limits(interval, integer, interval) IS 'Raises an error with a hint if a limit makes no sense.';
+
+-- Raises an error if there is no such namespace. Prompts are one too, though not made by create_namespace().
+CREATE FUNCTION prompt_cache._require_namespace(namespace text) RETURNS void
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    IF namespace IS NULL THEN
+        RAISE EXCEPTION 'the namespace must not be NULL' USING ERRCODE = 'null_value_not_allowed',
+            HINT = 'The view prompt_cache.namespaces lists those there are.';
+    END IF;
+    IF NOT EXISTS (SELECT FROM prompt_cache.namespace n WHERE n.namespace = _require_namespace.namespace) THEN
+        RAISE EXCEPTION 'there is no namespace "%"', namespace USING ERRCODE = 'undefined_object',
+            HINT = 'Make it with prompt_cache.create_namespace(); the view prompt_cache.namespaces lists those there are.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._require_namespace(text) IS 'Raises an error with a hint if there is no such namespace.';
+
+CREATE FUNCTION prompt_cache._create_namespace(
+    name text, builder regprocedure, ttl interval, max_entries integer, sliding boolean, redis boolean, redis_ttl interval)
+RETURNS boolean LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    IF name IS NULL OR ttl IS NULL OR max_entries IS NULL OR sliding IS NULL OR redis IS NULL THEN
+        RAISE EXCEPTION 'name, ttl, max_entries, sliding and redis must not be NULL' USING ERRCODE = 'null_value_not_allowed',
+            HINT = 'Leave out what should have its default; 0 means no limit.';
+    END IF;
+    IF name = '' OR octet_length(name) > 63 OR name = 'prompt' OR name LIKE 'prompt\_cache:%' THEN
+        RAISE EXCEPTION '"%" cannot be the name of a namespace', name USING ERRCODE = 'invalid_name',
+            DETAIL = 'A name has 1 to 63 bytes, is not "prompt" and does not begin with "prompt_cache:".',
+            HINT = 'Choose another name.';
+    END IF;
+    PERFORM prompt_cache._check_limits(ttl, max_entries, redis_ttl);
+    IF EXISTS (SELECT FROM prompt_cache.namespace n WHERE n.namespace = name) THEN
+        RAISE EXCEPTION 'namespace "%" exists already', name USING ERRCODE = 'duplicate_object',
+            HINT = 'Change it with prompt_cache.alter_namespace(), or drop it first.';
+    END IF;
+    INSERT INTO prompt_cache.namespace (namespace, builder, ttl, max_entries, sliding, redis, redis_ttl)
+    VALUES (name, prompt_cache._check_builder(builder), ttl, max_entries, sliding, redis, redis_ttl);
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._create_namespace(text, regprocedure, interval, integer, boolean, boolean, interval) IS 'The work of create_namespace().';
+
+CREATE FUNCTION prompt_cache.create_namespace(
+    name text, builder regprocedure DEFAULT NULL, ttl interval DEFAULT '5 min', max_entries integer DEFAULT 0,
+    sliding boolean DEFAULT false, redis boolean DEFAULT true, redis_ttl interval DEFAULT NULL)
+RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_create_namespace';
+COMMENT ON FUNCTION prompt_cache.create_namespace(text, regprocedure, interval, integer, boolean, boolean, interval) IS
+    'Makes a namespace. builder: f(key text) RETURNS text, STABLE, run as its owner; without one, values come from put(). ttl: ceiling on an entry''s age, 0 = none; max_entries: 0 = no limit of its own; sliding: a hit puts the end off. The caller must own the builder.';
+
+CREATE FUNCTION prompt_cache._alter_namespace(
+    name text, builder regprocedure, ttl interval, max_entries integer, sliding boolean, redis boolean, redis_ttl interval)
+RETURNS boolean LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    PERFORM prompt_cache._require_namespace(name);
+    PERFORM prompt_cache._check_limits(ttl, max_entries, redis_ttl);
+    UPDATE prompt_cache.namespace n
+       SET wiring = DEFAULT,
+           builder = coalesce(prompt_cache._check_builder(builder), n.builder),
+           ttl = coalesce(_alter_namespace.ttl, n.ttl), max_entries = coalesce(_alter_namespace.max_entries, n.max_entries),
+           sliding = coalesce(_alter_namespace.sliding, n.sliding), redis = coalesce(_alter_namespace.redis, n.redis),
+           redis_ttl = coalesce(_alter_namespace.redis_ttl, n.redis_ttl)
+     WHERE n.namespace = name;
+    PERFORM prompt_cache._free_namespace(name);
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._alter_namespace(text, regprocedure, interval, integer, boolean, boolean, interval) IS 'The work of alter_namespace().';
+
+CREATE FUNCTION prompt_cache.alter_namespace(
+    name text, builder regprocedure DEFAULT NULL, ttl interval DEFAULT NULL, max_entries integer DEFAULT NULL,
+    sliding boolean DEFAULT NULL, redis boolean DEFAULT NULL, redis_ttl interval DEFAULT NULL)
+RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_alter_namespace';
+COMMENT ON FUNCTION prompt_cache.alter_namespace(text, regprocedure, interval, integer, boolean, boolean, interval) IS
+    'Changes a namespace; NULL leaves a property as it is. Its entries are built anew. The caller must own a builder that is named.';
+
+CREATE FUNCTION prompt_cache.drop_namespace(name text) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    w prompt_cache.watch;
+BEGIN
+    PERFORM prompt_cache._require_namespace(name);
+    FOR w IN SELECT * FROM prompt_cache.watch x WHERE x.namespace = name LOOP
+        PERFORM prompt_cache._drop_watch(w);
+    END LOOP;
+    DELETE FROM prompt_cache.reader r WHERE r.namespace = name;
+    DELETE FROM prompt_cache.namespace n WHERE n.namespace = name;
+    PERFORM prompt_cache._free_namespace(name);
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache.drop_namespace(text) IS 'Drops a namespace with its entries, its watches'' triggers and what allow() gave for it.';
+
+CREATE FUNCTION prompt_cache._free_namespace(name text) RETURNS bigint
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_free_namespace';
+COMMENT ON FUNCTION prompt_cache._free_namespace(text) IS 'Frees the memory of a namespace''s entries.';
+
+-- Watches -------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION prompt_cache._watch_arguments(w prompt_cache.watch) RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT ARRAY['watch', w.namespace, coalesce(w.key, '')] || w.columns
+$$;
+COMMENT ON FUNCTION prompt_cache._watch_arguments(prompt_cache.watch) IS 'The arguments of a watch''s triggers.';
+
+CREATE FUNCTION prompt_cache._watch_trigger(w prompt_cache.watch) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT 'prompt_cache_watch_' || left(md5(array_to_string(prompt_cache._watch_arguments(w), '|')), 12)
+$$;
+COMMENT ON FUNCTION prompt_cache._watch_trigger(prompt_cache.watch) IS 'What the names of a watch''s triggers begin with.';
+
+CREATE FUNCTION prompt_cache._drop_watch(w prompt_cache.watch) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kind text;
+BEGIN
+    IF EXISTS (SELECT FROM pg_class c WHERE c.oid = w.source) THEN
+        FOREACH kind IN ARRAY ARRAY['changed', 'truncated'] LOOP
+            EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', prompt_cache._watch_trigger(w) || '_' || kind, w.source);
+        END LOOP;
+    END IF;
+    DELETE FROM prompt_cache.watch x
+     WHERE (x.namespace, x.source) = (w.namespace, w.source)
+       AND x.key IS NOT DISTINCT FROM w.key AND x.columns IS NOT DISTINCT FROM w.columns;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._drop_watch(prompt_cache.watch) IS 'Takes a watch and its triggers away.';
+
+-- The work of watch(), whose caller owns the table; `key` and `key_columns` come from the server's own parser.
+CREATE FUNCTION prompt_cache._watch(source regclass, namespace text, key text, columns text[], key_columns text[])
+RETURNS boolean LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    missing text;
+    w       prompt_cache.watch;
+BEGIN
+    LOCK TABLE prompt_cache.watch IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM prompt_cache._require_namespace(namespace);
+    IF source IS NULL THEN
+        RAISE EXCEPTION 'the table to watch must not be NULL' USING ERRCODE = 'null_value_not_allowed',
+            HINT = 'SELECT prompt_cache.watch(''schema.table'', ''namespace'');';
+    END IF;
+    PERFORM prompt_cache._check_table(source);
+    SELECT c.name INTO missing FROM unnest(columns) AS c(name)
+     WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = source AND a.attname = c.name
+                          AND a.attnum > 0 AND NOT a.attisdropped)
+     LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'column "%" of table % does not exist', missing, source USING ERRCODE = 'undefined_column',
+            HINT = 'columns names the columns whose change matters; NULL means all.';
+    END IF;
+    IF columns = '{}' THEN
+        columns := NULL;
+    END IF;
+    INSERT INTO prompt_cache.watch (namespace, source, key, columns, key_columns)
+    VALUES (namespace, source, key, columns, key_columns)
+    ON CONFLICT DO NOTHING RETURNING * INTO w;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM prompt_cache._put_triggers(source, prompt_cache._watch_trigger(w), prompt_cache._watch_arguments(w));
+    UPDATE prompt_cache.namespace n SET wiring = DEFAULT WHERE n.namespace = _watch.namespace;
+    PERFORM prompt_cache._free_namespace(namespace);
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._watch(regclass, text, text, text[], text[]) IS 'The work of watch().';
+
+CREATE FUNCTION prompt_cache.watch(source regclass, namespace text, key text DEFAULT NULL, columns text[] DEFAULT NULL)
+RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_watch';
+COMMENT ON FUNCTION prompt_cache.watch(regclass, text, text, text[]) IS
+    'A change of `columns` (NULL: of any) in a row of `source` invalidates the entry whose key is the row''s expression `key`, before and after the change, or the whole namespace where `key` is NULL. false: it was watched so already. The caller must own the table.';
+
+CREATE FUNCTION prompt_cache._unwatch(source regclass, namespace text) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    w     prompt_cache.watch;
+    found boolean := false;
+BEGIN
+    PERFORM prompt_cache._require_namespace(namespace);
+    FOR w IN SELECT * FROM prompt_cache.watch x WHERE x.namespace = _unwatch.namespace AND x.source = _unwatch.source LOOP
+        PERFORM prompt_cache._drop_watch(w);
+        found := true;
+    END LOOP;
+    IF found THEN
+        UPDATE prompt_cache.namespace n SET wiring = DEFAULT WHERE n.namespace = _unwatch.namespace;
+        PERFORM prompt_cache._free_namespace(namespace);
+    END IF;
+    RETURN found;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._unwatch(regclass, text) IS 'The work of unwatch().';
+
+CREATE FUNCTION prompt_cache.unwatch(source regclass, namespace text) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_unwatch';
+COMMENT ON FUNCTION prompt_cache.unwatch(regclass, text) IS 'Takes back all that watch() did with this table for this namespace; false if there was nothing. The caller must own the table.';
+
+-- Reading and writing values ------------------------------------------------------------------------------------------
+
+CREATE FUNCTION prompt_cache.fetch(namespace text, key text) RETURNS text
+    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_fetch';
+COMMENT ON FUNCTION prompt_cache.fetch(text, text) IS 'The value of a key, exactly as rebuild() under the caller''s snapshot would return it; built if it is not in memory.';
+
+CREATE FUNCTION prompt_cache.fetch_many(namespace text, keys text[], OUT key text, OUT value text, OUT source text)
+    RETURNS SETOF record LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 100 AS 'MODULE_PATHNAME', 'pc_fetch_many';
+COMMENT ON FUNCTION prompt_cache.fetch_many(text, text[]) IS 'fetch() of many keys in one pass, in the order asked, duplicates kept; source: memory, redis or built.';
+
+CREATE FUNCTION prompt_cache.rebuild(namespace text, key text) RETURNS text
+    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_rebuild';
+COMMENT ON FUNCTION prompt_cache.rebuild(text, text) IS 'Builds the value under the caller''s snapshot and touches no cache, nor does what the builder fetches: the oracle that fetch() is held to.';
+
+CREATE FUNCTION prompt_cache.get(namespace text, key text, OUT value text, OUT found boolean)
+    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_get';
+COMMENT ON FUNCTION prompt_cache.get(text, text) IS 'The value of a key if it is cached and current; never builds. found tells a NULL from nothing.';
+
+CREATE FUNCTION prompt_cache.put(
+    namespace text, key text, value text, ttl interval DEFAULT NULL, tags text[] DEFAULT '{}', lease bigint DEFAULT NULL)
+RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_put';
+COMMENT ON FUNCTION prompt_cache.put(text, text, text, interval, text[], bigint) IS
+    'Stores a value at commit, if it is still true then. ttl: NULL = the namespace''s, 0 = none; tags: forget_tag() of any of them invalidates it; lease: what lease() returned before the value was read. Returns whether it would be stored now.';
+
+CREATE FUNCTION prompt_cache.lease(namespace text, key text) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_lease';
+COMMENT ON FUNCTION prompt_cache.lease(text, text) IS 'The right to build the value of a key outside of the database, for 30 seconds, to be handed to put(); NULL: somebody else is building it. Read what the value is made of after it has returned.';
+
+CREATE FUNCTION prompt_cache.forget(namespace text, key text) RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_forget';
+COMMENT ON FUNCTION prompt_cache.forget(text, text) IS 'Declares a value changed: at once for the caller, at commit for everybody, not at all on rollback.';
+
+CREATE FUNCTION prompt_cache.forget_tag(tag text) RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_forget_tag';
+COMMENT ON FUNCTION prompt_cache.forget_tag(text) IS 'As forget(), for every value that depends on a tag by depends_on() or put().';
+
+CREATE FUNCTION prompt_cache.forget_namespace(namespace text) RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_forget_namespace';
+COMMENT ON FUNCTION prompt_cache.forget_namespace(text) IS 'As forget(), for every value of a namespace.';
+
+CREATE FUNCTION prompt_cache.forget_prefix(namespace text, prefix text) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_forget_prefix';
+COMMENT ON FUNCTION prompt_cache.forget_prefix(text, text) IS 'As forget(), for the values whose keys begin with these bytes; returns how many of them are in memory.';
+
+CREATE FUNCTION prompt_cache.depends_on(tag text) RETURNS boolean
+    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_depends_on';
+COMMENT ON FUNCTION prompt_cache.depends_on(text) IS 'Inside a builder: the value also dies with forget_tag() of this tag. false outside of a build.';
+
+CREATE FUNCTION prompt_cache._gaps(OUT namespace text, OUT wiring integer, OUT relation oid)
+RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_gaps';
+COMMENT ON FUNCTION prompt_cache._gaps() IS 'Relations that builders have read and nothing watches.';
+
+CREATE VIEW prompt_cache.namespaces AS
+    SELECT n.namespace, n.builder, n.ttl, n.max_entries, n.sliding, n.redis, n.redis_ttl,
+           ARRAY(SELECT format('%s%s%s', x.source, ' by ' || x.key, ' (' || array_to_string(x.columns, ', ') || ')')
+                   FROM prompt_cache.watch x WHERE x.namespace = n.namespace ORDER BY 1) AS watches,
+           ARRAY(SELECT g.relation::regclass::text FROM prompt_cache._gaps() g
+                  WHERE g.namespace = n.namespace AND g.wiring = n.wiring ORDER BY 1) AS unwatched,
+           w.problem IS NULL AND w.sound AS sound, w.problem
+      FROM prompt_cache.namespace n CROSS JOIN LATERAL prompt_cache._namespace(n.namespace) w;
+COMMENT ON VIEW prompt_cache.namespaces IS 'The namespaces there are. unwatched: tables that the builder was seen to read and nothing watches, so that entries are only as fresh as their ttl. sound: every trigger stands and the builder is there; otherwise nothing is stored.';
+
+----------------------------------------------------------------------------------------------------------------------
 -- Rights
 
-CREATE FUNCTION prompt_cache._reader_functions() RETURNS SETOF regprocedure
+CREATE FUNCTION prompt_cache._reader_functions(prompts boolean) RETURNS SETOF regprocedure
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     SELECT p.oid::regprocedure FROM pg_proc p
      WHERE p.pronamespace = 'prompt_cache'::regnamespace
-       AND p.proname IN ('get_or_build', 'prompt', 'get_or_build_key', 'prompt_key')
+       AND p.proname = ANY (CASE WHEN prompts THEN ARRAY['get_or_build', 'prompt', 'get_or_build_key', 'prompt_key']
+                                 ELSE ARRAY['fetch', 'fetch_many', 'get'] END)
 $$;
-COMMENT ON FUNCTION prompt_cache._reader_functions() IS 'What a backend''s role needs to read prompts.';
+COMMENT ON FUNCTION prompt_cache._reader_functions(boolean) IS 'What a backend''s role needs to read prompts, or values of namespaces.';
 
 CREATE FUNCTION prompt_cache._check_namespace(namespace text) RETURNS void
     LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF namespace IS NOT NULL AND namespace <> 'prompt' THEN
-        RAISE EXCEPTION 'there is no namespace "%"', namespace USING ERRCODE = 'undefined_object',
-            HINT = 'NULL means all namespaces; prompts are in the namespace "prompt".';
+        PERFORM prompt_cache._require_namespace(namespace);
     END IF;
 END
 $$;
-COMMENT ON FUNCTION prompt_cache._check_namespace(text) IS 'Raises an error if there is no such namespace.';
+COMMENT ON FUNCTION prompt_cache._check_namespace(text) IS 'Raises an error if there is no such namespace; NULL stands for all.';
 
 CREATE FUNCTION prompt_cache.allow(role regrole, namespace text DEFAULT NULL) RETURNS boolean
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
 DECLARE
     f regprocedure;
 BEGIN
     PERFORM prompt_cache._check_namespace(namespace);
     EXECUTE format('GRANT USAGE ON SCHEMA prompt_cache TO %s', role);
-    FOR f IN SELECT prompt_cache._reader_functions() LOOP
+    FOR f IN SELECT prompt_cache._reader_functions(true) WHERE namespace IS NULL OR namespace = 'prompt'
+             UNION ALL SELECT prompt_cache._reader_functions(false) WHERE namespace IS DISTINCT FROM 'prompt' LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', f, role);
     END LOOP;
+    IF namespace IS DISTINCT FROM 'prompt' THEN
+        INSERT INTO prompt_cache.reader (role, namespace) VALUES (role, namespace) ON CONFLICT DO NOTHING;
+    END IF;
     RETURN true;
 END
 $$;
-COMMENT ON FUNCTION prompt_cache.allow(regrole, text) IS 'Gives a backend''s role what a reader needs: USAGE on the schema and EXECUTE on the reading functions.';
+COMMENT ON FUNCTION prompt_cache.allow(regrole, text) IS 'Gives a backend''s role what a reader needs, for one namespace ("prompt": prompts) or, with NULL, for all: USAGE on the schema and EXECUTE on the reading functions.';
 
 CREATE FUNCTION prompt_cache.deny(role regrole, namespace text DEFAULT NULL) RETURNS boolean
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
 DECLARE
     f regprocedure;
 BEGIN
     PERFORM prompt_cache._check_namespace(namespace);
-    FOR f IN SELECT prompt_cache._reader_functions() LOOP
+    IF namespace IS DISTINCT FROM 'prompt' THEN
+        IF namespace IS NOT NULL AND EXISTS (SELECT FROM prompt_cache.reader r WHERE r.role = deny.role AND r.namespace IS NULL) THEN
+            RAISE EXCEPTION 'role % may read all namespaces', role USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = format('SELECT prompt_cache.deny(%L); and then allow() those it may read.', role);
+        END IF;
+        DELETE FROM prompt_cache.reader r WHERE r.role = deny.role AND (deny.namespace IS NULL OR r.namespace = deny.namespace);
+    END IF;
+    FOR f IN SELECT prompt_cache._reader_functions(true) WHERE namespace IS NULL OR namespace = 'prompt'
+             UNION ALL
+             SELECT prompt_cache._reader_functions(false)
+              WHERE NOT EXISTS (SELECT FROM prompt_cache.reader r WHERE r.role = deny.role) LOOP
         EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM %s', f, role);
     END LOOP;
-    EXECUTE format('REVOKE USAGE ON SCHEMA prompt_cache FROM %s', role);
+    IF NOT EXISTS (SELECT FROM pg_proc p
+                     CROSS JOIN LATERAL aclexplode(p.proacl) a
+                    WHERE p.pronamespace = 'prompt_cache'::regnamespace AND a.grantee = role::oid) THEN
+        EXECUTE format('REVOKE USAGE ON SCHEMA prompt_cache FROM %s', role);
+    END IF;
     RETURN true;
 END
 $$;
@@ -775,22 +1265,33 @@ COMMENT ON FUNCTION prompt_cache.deny(regrole, text) IS 'Takes back what allow()
 
 CREATE FUNCTION prompt_cache._stats(
     OUT namespace text, OUT entries bigint, OUT bytes bigint, OUT hits_memory bigint,
-    OUT hits_database bigint, OUT built_calls bigint, OUT builds bigint, OUT build_micros bigint,
+    OUT hits_database bigint, OUT built_calls bigint, OUT not_found bigint, OUT builds bigint, OUT build_micros bigint,
     OUT evictions bigint, OUT expirations bigint, OUT invalidations bigint, OUT bypasses bigint, OUT errors bigint,
     OUT stats_reset timestamptz)
 RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_stats';
-COMMENT ON FUNCTION prompt_cache._stats() IS 'The counters behind the view stats.';
+COMMENT ON FUNCTION prompt_cache._stats() IS 'The counters behind the view stats; of a namespace once it has been used.';
+
+CREATE FUNCTION prompt_cache._namespace_names() RETURNS SETOF text
+    LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT namespace FROM prompt_cache.namespace
+$$;
+COMMENT ON FUNCTION prompt_cache._namespace_names() IS 'The namespaces there are, for the views.';
 
 CREATE VIEW prompt_cache.stats AS
-    SELECT s.namespace, s.entries, s.bytes,
-           s.hits_memory + m.misses + s.bypasses AS lookups,
-           s.hits_memory, 0::bigint AS hits_redis, s.hits_database, s.builds, m.misses,
+    SELECT n.namespace, coalesce(s.entries, 0) AS entries, coalesce(s.bytes, 0) AS bytes,
+           coalesce(s.hits_memory + m.misses + s.bypasses, 0) AS lookups,
+           coalesce(s.hits_memory, 0) AS hits_memory, 0::bigint AS hits_redis,
+           coalesce(s.hits_database, 0) AS hits_database, coalesce(s.builds, 0) AS builds, coalesce(m.misses, 0) AS misses,
            s.hits_memory::float8 / nullif(s.hits_memory + m.misses, 0) AS hit_rate,
            s.build_micros / 1000.0::float8 / nullif(s.builds, 0) AS build_ms_avg,
-           s.evictions, s.expirations, s.invalidations, s.bypasses, s.errors, s.stats_reset
-      FROM prompt_cache._stats() s
-     CROSS JOIN LATERAL (SELECT s.hits_database + s.built_calls AS misses) m;
-COMMENT ON VIEW prompt_cache.stats IS 'A row per namespace: entries and bytes in memory, lookups and where they were answered. lookups = hits_memory + misses + bypasses.';
+           coalesce(s.evictions, 0) AS evictions, coalesce(s.expirations, 0) AS expirations,
+           coalesce(s.invalidations, 0) AS invalidations, coalesce(s.bypasses, 0) AS bypasses, coalesce(s.errors, 0) AS errors,
+           s.stats_reset
+      FROM (SELECT s.namespace FROM prompt_cache._stats() s WHERE s.namespace = 'prompt'
+            UNION ALL SELECT prompt_cache._namespace_names()) n
+      LEFT JOIN prompt_cache._stats() s ON s.namespace = n.namespace
+      LEFT JOIN LATERAL (SELECT s.hits_database + s.built_calls + s.not_found AS misses) m ON true;
+COMMENT ON VIEW prompt_cache.stats IS 'A row per namespace: entries and bytes in memory, lookups and where they were answered. lookups = hits_memory + misses + bypasses. invalidations are counted for the whole server, with prompts.';
 
 CREATE FUNCTION prompt_cache._entries(
     OUT namespace text, OUT key text, OUT bytes bigint, OUT created_at timestamptz, OUT expires_at timestamptz,
@@ -799,7 +1300,7 @@ RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME
 COMMENT ON FUNCTION prompt_cache._entries() IS 'The rows behind the view entries.';
 
 CREATE VIEW prompt_cache.entries AS SELECT * FROM prompt_cache._entries();
-COMMENT ON VIEW prompt_cache.entries IS 'What this database has in memory, without values. A prompt is up to three entries: layer user (key = the user''s), tenant (key = the tenant''s) and application. valid: a lookup now would use it.';
+COMMENT ON VIEW prompt_cache.entries IS 'What this database has in memory, without values. A prompt is up to three entries: layer user (key = the user''s), tenant (key = the tenant''s) and application. valid: a lookup now would use it; of a namespace''s value, as far as its key and everything it depends on tell.';
 
 CREATE VIEW prompt_cache.attachments AS
     SELECT a.users, a.user_key, a.user_tenant, a.user_prompt, a.tenants, a.tenant_key, a.tenant_prompt,
@@ -815,24 +1316,32 @@ CREATE FUNCTION prompt_cache._explain(key text) RETURNS SETOF text
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_explain';
 COMMENT ON FUNCTION prompt_cache._explain(text) IS 'The lines behind explain().';
 
+CREATE FUNCTION prompt_cache._explain_value(namespace text, key text) RETURNS SETOF text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_explain_value';
+COMMENT ON FUNCTION prompt_cache._explain_value(text, text) IS 'The lines behind explain(), of a namespace''s value.';
+
 CREATE FUNCTION prompt_cache.explain(namespace text, key text) RETURNS SETOF text
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM prompt_cache._check_namespace(namespace);
-    RETURN QUERY SELECT prompt_cache._explain(key);
+    IF namespace = 'prompt' THEN
+        RETURN QUERY SELECT prompt_cache._explain(key);
+    ELSE
+        RETURN QUERY SELECT prompt_cache._explain_value(namespace, key);
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION prompt_cache.explain(text, text) IS 'What a lookup of this key would do now and why, a line of text each; stores nothing and shows no values.';
 
-CREATE FUNCTION prompt_cache._stats_reset() RETURNS boolean
+CREATE FUNCTION prompt_cache._stats_reset(namespace text) RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_stats_reset';
-COMMENT ON FUNCTION prompt_cache._stats_reset() IS 'Sets the counters to zero.';
+COMMENT ON FUNCTION prompt_cache._stats_reset(text) IS 'Sets the counters of a namespace, or with NULL of all, to zero.';
 
 CREATE FUNCTION prompt_cache.stats_reset(namespace text DEFAULT NULL) RETURNS boolean
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM prompt_cache._check_namespace(namespace);
-    RETURN prompt_cache._stats_reset();
+    RETURN prompt_cache._stats_reset(namespace);
 END
 $$;
 COMMENT ON FUNCTION prompt_cache.stats_reset(text) IS 'Sets the counters of a namespace, or of all, to zero; false where the library is not preloaded.';
@@ -844,6 +1353,10 @@ COMMENT ON FUNCTION prompt_cache._memory_status() IS 'The memory tier''s account
 CREATE FUNCTION prompt_cache._worker_status() RETURNS jsonb
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_worker_status';
 COMMENT ON FUNCTION prompt_cache._worker_status() IS 'The workers as this database sees them; NULL if the library is not preloaded.';
+
+CREATE FUNCTION prompt_cache._partitions() RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_partitions';
+COMMENT ON FUNCTION prompt_cache._partitions() IS 'How many namespaces of this database the memory tier has room for.';
 
 CREATE FUNCTION prompt_cache.health() RETURNS jsonb
     LANGUAGE sql VOLATILE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -858,14 +1371,38 @@ CREATE FUNCTION prompt_cache.health() RETURNS jsonb
                    'repair', CASE WHEN EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = u.relation AND t.tgname = format('prompt_cache_%s_%s', u.role, u.kind))
                                   THEN format('ALTER TABLE %s ENABLE ALWAYS TRIGGER prompt_cache_%s_%s', u.relation::regclass, u.role, u.kind)
                                   ELSE 'SELECT prompt_cache.attach(...)' END)), '[]') AS triggers
-          FROM prompt_cache._unsound_sources() u
+          FROM (SELECT role, relation, kind FROM prompt_cache._unsound_sources()) u
+    ), unwatched AS MATERIALIZED (
+        SELECT n.namespace, g.relation::regclass::text AS relation
+          FROM prompt_cache._gaps() g JOIN prompt_cache.namespace n ON n.namespace = g.namespace AND n.wiring = g.wiring
+    ), unsound AS MATERIALIZED (
+        SELECT u.namespace, jsonb_build_object(
+                   'table', u.relation::regclass::text, 'trigger', u.trigger,
+                   'repair', CASE WHEN EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = u.relation AND t.tgname = u.trigger)
+                                  THEN format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', u.relation::regclass, u.trigger)
+                                  ELSE format('SELECT prompt_cache.unwatch(%1$L, %2$L); SELECT prompt_cache.watch(%1$L, %2$L, ...)',
+                                              u.relation::regclass, u.namespace) END) AS repair
+          FROM prompt_cache._unsound_watches() u
     ), reason AS (
         SELECT 'critical' AS severity, 'triggers are missing or not ENABLE ALWAYS: nothing is cached' AS text
           FROM broken WHERE triggers <> '[]'
         UNION ALL
         SELECT 'critical', problem FROM wiring WHERE problem IS NOT NULL
         UNION ALL
-        SELECT 'degraded', 'nothing is attached: call prompt_cache.attach()' FROM wiring WHERE sources IS NULL
+        SELECT DISTINCT 'critical', format('namespace "%s": triggers of its watches are missing or not ENABLE ALWAYS: nothing of it is cached', namespace)
+          FROM unsound
+        UNION ALL
+        SELECT 'critical', format('namespace "%s": %s', n.namespace, w.problem)
+          FROM prompt_cache.namespace n CROSS JOIN LATERAL prompt_cache._namespace(n.namespace) w WHERE w.problem IS NOT NULL
+        UNION ALL
+        SELECT 'degraded', format('namespace "%s": its builder reads %s, which is not watched, or not all that it reads: entries are only as fresh as their ttl', namespace, relation)
+          FROM unwatched
+        UNION ALL
+        SELECT 'degraded', format('%s namespaces are not cached: raise memory_size', p.left_out)
+          FROM (SELECT count(*) - (SELECT prompt_cache._partitions()) AS left_out FROM prompt_cache.namespace) p WHERE p.left_out > 0
+        UNION ALL
+        SELECT 'degraded', 'nothing is attached: call prompt_cache.attach()' FROM wiring
+         WHERE sources IS NULL AND NOT EXISTS (SELECT FROM prompt_cache.namespace)
         UNION ALL
         SELECT 'degraded', 'prompt_cache is not in shared_preload_libraries: every prompt is built'
           FROM memory WHERE status IS NULL
@@ -888,7 +1425,7 @@ CREATE FUNCTION prompt_cache.health() RETURNS jsonb
                    'database', jsonb_build_object('state',
                        CASE WHEN (SELECT status IS NOT NULL FROM memory) AND (SELECT durable FROM wiring)
                              AND current_setting('prompt_cache.database', true)::boolean THEN 'on' ELSE 'off' END)),
-               'triggers', (SELECT triggers FROM broken),
+               'triggers', (SELECT triggers FROM broken) || (SELECT coalesce(jsonb_agg(repair), '[]') FROM unsound),
                'worker', coalesce(prompt_cache._worker_status(), '{"state": "off"}'))
       FROM (SELECT) one LEFT JOIN reason ON true
 $$;
@@ -904,6 +1441,7 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA prompt_cache FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION prompt_cache._source_changed() TO PUBLIC;
 
 GRANT USAGE ON SCHEMA prompt_cache TO pg_monitor;
-GRANT SELECT ON prompt_cache.stats, prompt_cache.entries, prompt_cache.attachments TO pg_monitor;
-GRANT EXECUTE ON FUNCTION prompt_cache.health(), prompt_cache.explain(text, text), prompt_cache._stats(), prompt_cache._entries(), prompt_cache._attachment()
+GRANT SELECT ON prompt_cache.stats, prompt_cache.entries, prompt_cache.attachments, prompt_cache.namespaces TO pg_monitor;
+GRANT EXECUTE ON FUNCTION prompt_cache.health(), prompt_cache.explain(text, text), prompt_cache._stats(), prompt_cache._entries(), prompt_cache._attachment(),
+      prompt_cache._namespace_names(), prompt_cache._namespace(text), prompt_cache._gaps()
    TO pg_monitor;

@@ -3,6 +3,7 @@
 #include "cache/layer.hpp"
 #include "cache/lookup.hpp"
 #include "cache/memory.hpp"
+#include "cache/value.hpp"
 #include "cache/writer.hpp"
 #include "exports.hpp"
 #include "pg/settings.hpp"
@@ -105,6 +106,41 @@ PC_FUNCTION(pc_explain) {
         explain_layer(context, result, core::kApplicationLayer, {}, key);
     }
     close_lookup(context);
+    return static_cast<Datum>(0);
+}
+
+PC_FUNCTION(pc_explain_value) {
+    InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+    auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+    if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("namespace and key must not be NULL")));
+    const std::string_view key = view_of(PG_GETARG_TEXT_PP(1));
+    ValueContext context = open_value_context(view_of(PG_GETARG_TEXT_PP(0)));
+    const Namespace& space = *context.space;
+    if (context.bypass != Bypass::kNone)
+        say(result, psprintf("the cache is bypassed: %s", describe(context.bypass)));
+    else if (!settings::memory)
+        say(result, "memory is not read: prompt_cache.memory is off");
+    else if (!context.use_memory)
+        say(result, "the cache is not used: there are more namespaces than memory_size has room for");
+    else
+        say(result, "the cache is used");
+    if (context.judge.by == Judge::By::kStamps)
+        say(result, "in recovery: entries are proved by the stamps that this snapshot sees");
+    if (!space.sound())
+        say(result, "nothing is stored: a trigger of a watch is missing or not ENABLE ALWAYS (see prompt_cache.health())");
+    FoundEntry found;
+    const Verdict verdict = context.use_memory ? judge_value(context, key, found) : Verdict::kNotThere;
+    const char* memory_says = context.use_memory ? describe(verdict) : "not asked";
+    const char* from = verdict == Verdict::kHit ? "memory"
+                       : !space.has_builder()   ? "nowhere: there is no builder"
+                       : context.use_memory && space.sound() && verdict != Verdict::kDirty ? "a build, then stored"
+                                                                                           : "a build, not stored";
+    say(result, psprintf("value \"%s\": from %s (memory: %s)", pnstrdup(key.data(), key.size()), from, memory_says));
+    if (verdict == Verdict::kHit && found.has(kHasGap))
+        say(result, "its builder has read what nothing watches: it is only as fresh as its time to live");
+    if (verdict == Verdict::kHit && found.has(kPut)) say(result, "it was put by an application");
+    close_value_context(context);
     return static_cast<Datum>(0);
 }
 

@@ -4,6 +4,7 @@
 #include "cache/memory.hpp"
 #include "cache/saving.hpp"
 #include "cache/transaction.hpp"
+#include "cache/value.hpp"
 #include "exports.hpp"
 #include "pg/snapshot.hpp"
 
@@ -17,33 +18,48 @@ namespace {
 
 using core::Counter;
 
+std::string_view key_of(const memory::ListedEntry& listed) {
+    return {listed.key, listed.entry.header.key_length};
+}
+
+bool is_value(const memory::ListedEntry& listed) {
+    return listed.entry.header.kind == EntryKind::kValue;
+}
+
+// The namespace whose value it is.
+const char* namespace_of(const memory::ListedEntry& listed) {
+    return is_value(listed) ? shared.partitions[listed.entry.header.partition].name : "prompt";
+}
+
 Tag tag_of(const memory::ListedEntry& listed) {
-    return layer_tag(layer_of(listed.entry.header.kind), {listed.key, listed.entry.header.key_length});
+    if (is_value(listed)) return entry_tag(namespace_of(listed), key_of(listed));
+    return layer_tag(layer_of(listed.entry.header.kind), key_of(listed));
 }
 
 bool is_valid(const Judge& judge, const memory::ListedEntry& listed) {
     return listed.entry.header.expires > memory::now() &&
            agrees(judge, listed.entry, 0, [&] { return tag_of(listed); }) &&
-           agrees(judge, listed.entry, 1, [] { return Tag(TagKind::kAll); });
+           agrees(judge, listed.entry, 1, [] { return Tag(TagKind::kAll); }) &&
+           (!is_value(listed) || further_agree(judge, listed.entry));
 }
 
-}  // namespace
+bool is_of_here(const PartitionShared& partition) {
+    return partition.database == MyDatabaseId;
+}
 
-PC_FUNCTION(pc_stats) {
-    InitMaterializedSRF(fcinfo, 0);
-    auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
-    if (!shared) return static_cast<Datum>(0);
-    const core::StatisticsShared& statistics = shared.control->statistics;
-    const memory::Usage usage = memory::usage();
+void add_statistics(ReturnSetInfo* result, const char* name, unsigned partition) {
+    const core::StatisticsShared& statistics = shared.partitions[partition].statistics;
+    const memory::PartitionUsage usage = memory::usage_of(partition);
     const auto sum = [&](Counter counter) {
         return Int64GetDatum(static_cast<std::int64_t>(statistics.sum(counter)));
     };
-    Datum values[] = {PointerGetDatum(make_text("prompt")),
+    Datum values[] = {PointerGetDatum(make_text(name)),
                       Int64GetDatum(static_cast<std::int64_t>(usage.entries)),
                       Int64GetDatum(static_cast<std::int64_t>(usage.bytes)),
                       sum(Counter::kHitsMemory),
                       sum(Counter::kHitsDatabase),
                       sum(Counter::kBuiltCalls),
+                      sum(Counter::kNotFound),
                       sum(Counter::kBuilds),
                       sum(Counter::kBuildMicros),
                       sum(Counter::kEvictions),
@@ -54,7 +70,53 @@ PC_FUNCTION(pc_stats) {
                       TimestampTzGetDatum(statistics.reset_at.load(std::memory_order_relaxed))};
     bool nulls[std::size(values)] = {};
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+}  // namespace
+
+PC_FUNCTION(pc_stats) {
+    InitMaterializedSRF(fcinfo, 0);
+    auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+    if (!shared) return static_cast<Datum>(0);
+    add_statistics(result, "prompt", 0);
+    for (unsigned i = 1; i < shared.control->partition_count; i++)
+        if (is_of_here(shared.partitions[i])) add_statistics(result, shared.partitions[i].name, i);
     return static_cast<Datum>(0);
+}
+
+PC_FUNCTION(pc_gaps) {
+    InitMaterializedSRF(fcinfo, 0);
+    auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+    if (!shared) return static_cast<Datum>(0);
+    for (unsigned i = 1; i < shared.control->partition_count; i++) {
+        LWLockAcquire(shared.space, LW_SHARED);
+        const PartitionShared& partition = shared.partitions[i];
+        const Oid database = partition.database;
+        const std::uint32_t wiring = partition.gap_wiring;
+        char name[PartitionShared::kNameBytes];
+        memcpy(name, partition.name, sizeof(name));
+        Oid gaps[PartitionShared::kMaxGaps];
+        const std::uint32_t count = partition.gap_count;
+        memcpy(gaps, partition.gap, sizeof(gaps));
+        LWLockRelease(shared.space);
+        for (std::uint32_t gap = 0; gap < count && database == MyDatabaseId; gap++) {
+            Datum values[] = {PointerGetDatum(make_text(name)), Int32GetDatum(static_cast<std::int32_t>(wiring)),
+                              ObjectIdGetDatum(gaps[gap])};
+            bool nulls[std::size(values)] = {};
+            tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+        }
+    }
+    return static_cast<Datum>(0);
+}
+
+PC_FUNCTION(pc_partitions) {
+    if (!shared) PG_RETURN_INT64(INT64_MAX / 2);
+    std::int64_t count = 0;
+    for (unsigned i = 1; i < shared.control->partition_count; i++) {
+        const PartitionShared& partition = shared.partitions[i];
+        count += is_of_here(partition) || partition.database == InvalidOid || partition.units == 0;
+    }
+    PG_RETURN_INT64(count);
 }
 
 PC_FUNCTION(pc_entries) {
@@ -71,8 +133,8 @@ PC_FUNCTION(pc_entries) {
         CHECK_FOR_INTERRUPTS();
         const EntryShared& header = listed->entry.header;
         const bool endless = header.expires == INT64_MAX;
-        Datum values[] = {PointerGetDatum(make_text("prompt")),
-                          PointerGetDatum(make_text({listed->key, header.key_length})),
+        Datum values[] = {PointerGetDatum(make_text(namespace_of(*listed))),
+                          PointerGetDatum(make_text(key_of(*listed))),
                           Int64GetDatum(listed->bytes),
                           TimestampTzGetDatum(wall + header.created),
                           TimestampTzGetDatum(endless ? 0 : wall + header.expires),
@@ -81,6 +143,7 @@ PC_FUNCTION(pc_entries) {
                           PointerGetDatum(make_text(kLayerTraits[layer_of(header.kind)].name))};
         bool nulls[std::size(values)] = {};
         nulls[4] = endless;
+        nulls[7] = is_value(*listed);
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }
     return static_cast<Datum>(0);
@@ -95,7 +158,7 @@ PC_FUNCTION(pc_memory_status) {
         static_cast<unsigned long long>(usage.bytes), static_cast<unsigned long long>(usage.entries),
         static_cast<unsigned long long>(usage.total_bytes),
         static_cast<unsigned long long>(usage.fixed_bytes),
-        static_cast<unsigned long long>(shared.control->statistics.sum(Counter::kHitsBehind)));
+        static_cast<unsigned long long>(shared.partitions[0].statistics.sum(Counter::kHitsBehind)));
     return DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
 }
 
@@ -115,7 +178,13 @@ PC_FUNCTION(pc_worker_status) {
 
 PC_FUNCTION(pc_stats_reset) {
     if (!shared) PG_RETURN_BOOL(false);
-    shared.control->statistics.reset(GetCurrentTimestamp());
+    const std::string_view name = PG_ARGISNULL(0) ? std::string_view{} : view_of(PG_GETARG_TEXT_PP(0));
+    for (unsigned i = 0; i < shared.control->partition_count; i++) {
+        PartitionShared& partition = shared.partitions[i];
+        const bool is_asked_for = i == 0 ? name == "prompt" : is_of_here(partition) && name == partition.name;
+        if (is_asked_for || (PG_ARGISNULL(0) && (i == 0 || is_of_here(partition))))
+            partition.statistics.reset(GetCurrentTimestamp());
+    }
     PG_RETURN_BOOL(true);
 }
 

@@ -4,6 +4,8 @@
 #include "cache/transaction.hpp"
 #include "cache/writer.hpp"
 #include "cache/memory.hpp"
+#include "cache/partition.hpp"
+#include "cache/put.hpp"
 #include "cache/saving.hpp"
 #include "pg/catalog.hpp"
 #include "pg/postgres.hpp"
@@ -31,10 +33,14 @@ void object_access(ObjectAccessType access, Oid catalog, Oid object, int part, v
     // drop.
     if (catalog == DatabaseRelationId && (access == OAT_DROP || access == OAT_POST_CREATE) && shared) {
         memory::drop_database(object);
+        partition::forget_database(object);
         saving::forget_database(object);
         if (access == OAT_DROP) note_database_dropped(object);
     }
     if (access != OAT_DROP) return;
+    if (catalog == RelationRelationId && part == 0 && get_rel_relkind(object) == RELKIND_VIEW &&
+        get_rel_persistence(object) != RELPERSISTENCE_TEMP)
+        note_view_dropped();
     if (catalog != ExtensionRelationId) return;
     const char* name = get_extension_name(object);
     if (!name || strcmp(name, kExtension) != 0) return;
@@ -52,6 +58,7 @@ void load() {
         register_launcher();
     }
     install_writer();
+    install_puts();
     install_transaction_hooks();
     previous_access_hook = object_access_hook;
     object_access_hook = object_access;

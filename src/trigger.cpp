@@ -6,6 +6,9 @@
 // bytes: a value that was not touched keeps its pointer to the TOAST table, so nothing is ever detoasted to
 // find out that a last_login has moved. An expression is evaluated only when a column that it reads differs.
 //
+// A watch of a namespace names the namespace, the expression that gives an entry's key, and the columns that
+// matter, none for all.
+//
 // A column that is no longer there, or an expression that no longer fits, makes every change count, and a key
 // that is no longer there makes it count for everything: too much, until attach() is called again.
 #include "cache/writer.hpp"
@@ -50,9 +53,9 @@ Tag tag_of_row(TagKind kind, HeapTuple row, TupleDesc descriptor, int column) {
     }
 }
 
-bool watched_changed(const TriggerData& data, HeapTuple before, HeapTuple after) {
+bool watched_changed(const TriggerData& data, HeapTuple before, HeapTuple after, int first_watched = 2) {
     TupleDesc descriptor = RelationGetDescr(data.tg_relation);
-    for (int i = 2; i < data.tg_trigger->tgnargs; i++) {
+    for (int i = first_watched; i < data.tg_trigger->tgnargs; i++) {
         const char* watched = data.tg_trigger->tgargs[i];
         const int column = SPI_fnumber(descriptor, watched);
         if (column > 0) {
@@ -65,13 +68,50 @@ bool watched_changed(const TriggerData& data, HeapTuple before, HeapTuple after)
     return false;
 }
 
+HeapTuple row_before(const TriggerData& data) {
+    return TRIGGER_FIRED_BY_INSERT(data.tg_event) ? nullptr : data.tg_trigtuple;
+}
+HeapTuple row_after(const TriggerData& data) {
+    if (TRIGGER_FIRED_BY_UPDATE(data.tg_event)) return data.tg_newtuple;
+    return TRIGGER_FIRED_BY_INSERT(data.tg_event) ? data.tg_trigtuple : nullptr;
+}
+
+// Arguments of a watch's trigger.
+enum WatchArgument { kWatchedNamespace = 1, kWatchedKey, kFirstWatchedColumn };
+
+// A row without a key concerns no entry; one whose key cannot be told concerns them all.
+void note_entry_of_row(const char* name, const RowExpression* key, Relation relation, HeapTuple row) {
+    const RowText text = key ? evaluate(*key, relation, row) : RowText{};
+    if (!text.known)
+        note_change(Tag(TagKind::kNamespace, name));
+    else if (text.value)
+        note_change(Tag(TagKind::kEntry, name, *text.value));
+}
+
+void note_watched_row(const TriggerData& data) {
+    const Trigger& trigger = *data.tg_trigger;
+    const char* name = trigger.tgargs[kWatchedNamespace];
+    const char* key_text = trigger.tgargs[kWatchedKey];
+    const HeapTuple before = row_before(data);
+    const HeapTuple after = row_after(data);
+    const bool all_columns = trigger.tgnargs == kFirstWatchedColumn;
+    const bool row_changed =
+        !before || !after || all_columns || watched_changed(data, before, after, kFirstWatchedColumn);
+    if (key_text[0] == '\0') {
+        if (row_changed) note_change(Tag(TagKind::kNamespace, name));
+        return;
+    }
+    const RowExpression* key = find_row_expression(data.tg_relation, key_text);
+    if (!row_changed && key && !changed(*key, data.tg_relation, before, after)) return;
+    if (before) note_entry_of_row(name, key, data.tg_relation, before);
+    if (after) note_entry_of_row(name, key, data.tg_relation, after);
+}
+
 void note_row_change(const TriggerData& data, TagKind kind) {
     const Trigger& trigger = *data.tg_trigger;
     TupleDesc descriptor = RelationGetDescr(data.tg_relation);
-    HeapTuple before = TRIGGER_FIRED_BY_INSERT(data.tg_event) ? nullptr : data.tg_trigtuple;
-    HeapTuple after = TRIGGER_FIRED_BY_UPDATE(data.tg_event)   ? data.tg_newtuple
-                      : TRIGGER_FIRED_BY_INSERT(data.tg_event) ? data.tg_trigtuple
-                                                               : nullptr;
+    HeapTuple before = row_before(data);
+    HeapTuple after = row_after(data);
     if (kind == TagKind::kAll) {
         note_change(Tag(TagKind::kAll));
         return;
@@ -105,8 +145,12 @@ PC_FUNCTION(pc_source_changed) {
         ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
                         errmsg("trigger \"%s\" does not fit prompt_cache", data->tg_trigger->tgname),
                         errhint("prompt_cache.attach() makes the triggers.")));
+    const Trigger& trigger = *data->tg_trigger;
+    const bool is_watch = strcmp(trigger.tgargs[0], "watch") == 0 && trigger.tgnargs >= kFirstWatchedColumn;
     if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
-        note_change(Tag(TagKind::kAll));
+        note_change(is_watch ? Tag(TagKind::kNamespace, trigger.tgargs[kWatchedNamespace]) : Tag(TagKind::kAll));
+    else if (is_watch)
+        note_watched_row(*data);
     else
         note_row_change(*data, kind_named(data->tg_trigger->tgargs[0]));
     return PointerGetDatum(nullptr);

@@ -3,6 +3,7 @@
 #include "cache/layer.hpp"
 #include "cache/lookup.hpp"
 #include "cache/memory.hpp"
+#include "cache/value.hpp"
 #include "cache/writer.hpp"
 #include "exports.hpp"
 #include "pg/query.hpp"
@@ -14,8 +15,8 @@ namespace {
 
 constexpr std::int32_t kMostSamples = 1000000;
 
-void report(ReturnSetInfo* result, std::string_view key, const char* tier) {
-    Datum values[] = {PointerGetDatum(make_text("prompt")), PointerGetDatum(make_text(key)),
+void report(ReturnSetInfo* result, std::string_view key, const char* tier, std::string_view name = "prompt") {
+    Datum values[] = {PointerGetDatum(make_text(name)), PointerGetDatum(make_text(key)),
                       PointerGetDatum(make_text(tier))};
     bool nulls[std::size(values)] = {};
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
@@ -57,18 +58,39 @@ bool build_or_warn(std::string_view key, Build build) {
 }
 
 struct Pick {
-    core::LayerIndex layer;
+    EntryKind kind;
     std::string_view key;
+    std::string_view name;  // of a value's namespace
 };
 
 // One entry of memory, if a lookup under this snapshot would use it.
 void verify_entry(LookupContext& context, const Pick& pick, ReturnSetInfo* result) {
-    const std::optional<LayerLocal> cached = layer_from_memory(context, pick.layer, pick.key);
+    const core::LayerIndex layer = layer_of(pick.kind);
+    const std::optional<LayerLocal> cached = layer_from_memory(context, layer, pick.key);
     LayerLocal built;
-    if (cached &&
-        build_or_warn(pick.key, [&] { built = build_layer(*context.attachment, pick.layer, pick.key); }) &&
-        !same(*cached, built, pick.layer == core::kUserLayer))
+    if (cached && build_or_warn(pick.key, [&] { built = build_layer(*context.attachment, layer, pick.key); }) &&
+        !same(*cached, built, layer == core::kUserLayer))
         report(result, pick.key, "memory");
+}
+
+// A value of a namespace. Not what an application has put, nor what a builder has read unwatched: that was never
+// promised.
+void verify_value(const Pick& pick, ReturnSetInfo* result) {
+    build_or_warn(pick.key, [&] {
+        ValueContext context = open_value_context(pick.name);
+        const Namespace space = copy_namespace(*context.space);
+        context.space = &space;
+        FoundEntry found;
+        const bool promised = space.has_builder() && context.use_memory &&
+                              judge_value(context, pick.key, found) == Verdict::kHit && !found.has(kPut) &&
+                              !found.has(kHasGap);
+        const Value cached = promised ? get_value(context, pick.key) : Value{};
+        const text* built = cached.found ? rebuild_value(context, pick.key) : nullptr;
+        const bool differs = (cached.value == nullptr) != (built == nullptr) ||
+                             (built && view_of(cached.value) != view_of(built));
+        if (cached.found && differs) report(result, pick.key, "memory", pick.name);
+        close_value_context(context);
+    });
 }
 
 // The newest row of a user, if all its stamps are what this snapshot sees.
@@ -105,8 +127,9 @@ std::span<const Pick> pick_entries(std::uint32_t most) {
         std::uint64_t place = seen++;
         if (place >= most) place = pg_prng_uint64_range(&pg_global_prng_state, 0, seen - 1);
         if (place >= most) continue;
-        picks[place] = {layer_of(listed->entry.header.kind),
-                        copy_into(CurrentMemoryContext, {listed->key, listed->entry.header.key_length})};
+        const EntryShared& header = listed->entry.header;
+        picks[place] = {header.kind, copy_into(CurrentMemoryContext, {listed->key, header.key_length}),
+                        copy_into(CurrentMemoryContext, shared.partitions[header.partition].name)};
     }
     return {picks, static_cast<std::size_t>(std::min<std::uint64_t>(seen, most))};
 }
@@ -121,7 +144,7 @@ PC_FUNCTION(pc_verify) {
                         errhint("It is the number of entries of each tier to rebuild.")));
     InitMaterializedSRF(fcinfo, 0);
     auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
-    LookupContext context = open_lookup();
+    const auto most = static_cast<std::uint32_t>(sample);
     MemoryContext scratch =
         AllocSetContextCreate(CurrentMemoryContext, "prompt_cache verify", ALLOCSET_DEFAULT_SIZES);
     const auto with_scratch = [&](auto work) {
@@ -131,15 +154,22 @@ PC_FUNCTION(pc_verify) {
         MemoryContextSwitchTo(before);
         MemoryContextReset(scratch);
     };
-    if (context.use_memory)
-        for (const Pick& pick : pick_entries(static_cast<std::uint32_t>(sample)))
-            with_scratch([&] { verify_entry(context, pick, result); });
-    if (may_use_database(context))
-        for (const std::string_view key : random_keys(static_cast<std::uint32_t>(sample)))
-            if (fits(context.attachment->user_key(), key))
-                with_scratch([&] { verify_row(context, key, result); });
+    const std::span<const Pick> picks = shared ? pick_entries(most) : std::span<const Pick>{};
+    for (const Pick& pick : picks)
+        if (pick.kind == EntryKind::kValue) with_scratch([&] { verify_value(pick, result); });
+    const bool has_values = std::any_of(picks.begin(), picks.end(), [](const Pick& pick) { return pick.kind == EntryKind::kValue; });
+    if (!has_values || is_attached()) {
+        LookupContext context = open_lookup();
+        if (context.use_memory)
+            for (const Pick& pick : picks)
+                if (pick.kind != EntryKind::kValue) with_scratch([&] { verify_entry(context, pick, result); });
+        if (may_use_database(context))
+            for (const std::string_view key : random_keys(most))
+                if (fits(context.attachment->user_key(), key))
+                    with_scratch([&] { verify_row(context, key, result); });
+        close_lookup(context);
+    }
     MemoryContextDelete(scratch);
-    close_lookup(context);
     return static_cast<Datum>(0);
 }
 

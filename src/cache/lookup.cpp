@@ -2,9 +2,11 @@
 // memory, one copy), else collect (layer by layer: memory, table, build and store).
 #include "cache/lookup.hpp"
 
+#include "cache/building.hpp"
 #include "cache/layer.hpp"
 #include "cache/memory.hpp"
 #include "cache/saving.hpp"
+#include "cache/value.hpp"
 #include "cache/writer.hpp"
 #include "core/composition.hpp"
 #include "pg/pause.hpp"
@@ -188,6 +190,8 @@ void close_lookup(LookupContext& context) {
 PromptAnswer get_or_build(const KeyInput& input) {
     const std::int64_t began = settings::log_lookups ? microseconds() : 0;
     prefetch_user(input);
+    BuildLocal* const build_around = building::current();
+    if (build_around) build_around->unfinished++;
     LookupContext context = open_lookup();
     KeyBuffer buffer;
     const std::string_view key = canonical_key(context.attachment->user_key(), input, buffer);
@@ -195,9 +199,11 @@ PromptAnswer get_or_build(const KeyInput& input) {
     PromptAnswer answer;
     bool absent = false;
     bool bypassed = false;
-    if (context.use_memory) answer.prompt = hit(context, key, absent);
+    if (context.use_memory && !build_around) answer.prompt = hit(context, key, absent);
     if (!answer.prompt) {
-        const LayersLocal layers = collect_layers(context, key);
+        const LayersLocal layers = build_around && build_around->uncached ? build_layers(context, key)
+                                                                           : collect_layers(context, key);
+        if (build_around) inherit_layers(*build_around, context, layers, key);
         answer.source = layers.source;
         bypassed = layers.bypassed;
         absent = !layers.layer[core::kUserLayer].found;
@@ -210,6 +216,7 @@ PromptAnswer get_or_build(const KeyInput& input) {
     count_call(context, answer.source, bypassed);
     if (settings::log_lookups) log_lookup(context, key, answer.source, microseconds() - began);
     close_lookup(context);
+    if (build_around) build_around->unfinished--;
     return answer;
 }
 

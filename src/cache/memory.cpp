@@ -8,12 +8,14 @@
 
 namespace prompt_cache {
 
-EntryKey::EntryKey(EntryKind entry_kind, std::string_view key_text) noexcept
+EntryKey::EntryKey(EntryKind entry_kind, std::string_view key_text, std::uint32_t of_wiring) noexcept
     : kind(entry_kind),
+      wiring(of_wiring),
       text(key_text),
       hash(hash_combine64(
-          hash_bytes_extended(reinterpret_cast<const unsigned char*>(key_text.data()),
-                              static_cast<int>(key_text.size()), static_cast<std::uint64_t>(kind)),
+          hash_bytes_extended(
+              reinterpret_cast<const unsigned char*>(key_text.data()), static_cast<int>(key_text.size()),
+              static_cast<std::uint64_t>(of_wiring) << 8 | static_cast<std::uint64_t>(kind)),
           MyDatabaseId)) {
 #ifdef PROMPT_CACHE_TEST
     if (settings::one_hash) hash = 1;
@@ -48,7 +50,7 @@ bool matches(std::uint32_t unit, const EntryKey& key, FoundEntry& found) noexcep
     const EntryShared& header = found.header;
     memcpy(static_cast<void*>(&found.header), payload_at(unit), sizeof(EntryShared));
     if (header.hash != key.hash || header.database != MyDatabaseId || header.kind != key.kind ||
-        header.key_length != key.text.size() || header.tag_count > kMaxTags)
+        header.wiring != key.wiring || header.key_length != key.text.size() || header.tag_count > kMaxTags)
         return false;
     found.unit = unit;
     found.piece = piece_at(unit);
@@ -115,7 +117,7 @@ bool still_there(const FoundEntry& found) noexcept {
 }
 
 void count_use(const FoundEntry& found) noexcept {
-    core::Eviction::touch(shared.control->prompts, shared.uses[found.unit]);
+    core::Eviction::touch(shared.partitions[found.header.partition].order, shared.uses[found.unit]);
 }
 
 namespace {
@@ -132,33 +134,62 @@ bool is_dead(void*, std::uint32_t unit) noexcept {
     return false;
 }
 
+// Under `space`.
+bool evict_from(unsigned partition) noexcept {
+    core::Eviction eviction = eviction_view(partition);
+    const std::uint32_t victim = eviction.victim(is_dead, nullptr);
+    if (victim == core::kNoNode) return false;
+    if (entry_at(victim).expires <= now()) count(core::Counter::kExpirations, 1, partition);
+    count(core::Counter::kEvictions, 1, partition);
+    unlink_from_bucket(victim);
+    eviction.evict(victim);
+    shared.partitions[partition].units -= arena_view().release(victim);
+    return true;
+}
+
+// Under `space`. Who gives way when memory is short: the partition that wants to store, once it has its fair
+// share, else the largest. So nobody is pushed below his share by others, and nobody's unused share lies idle.
+unsigned who_gives_way(unsigned partition) noexcept {
+    unsigned largest = partition;
+    unsigned users = 0;
+    for (unsigned i = 0; i < shared.control->partition_count; i++) {
+        users += shared.partitions[i].units > 0 || i == partition;
+        if (shared.partitions[i].units > shared.partitions[largest].units) largest = i;
+    }
+    return shared.partitions[partition].units >= shared.units / users ? partition : largest;
+}
+
+// Under `space`. A partition with a limit counts entries, the others units of the arena.
+std::uint32_t size_in(const PartitionShared& partition, std::uint32_t units) noexcept {
+    return partition.limit > 0 ? 1 : units;
+}
+
 // Under `space`. Makes room by eviction; at most as many victims as even the smallest entries would need.
-std::uint32_t allocate(std::size_t bytes, std::uint64_t hash) noexcept {
+std::uint32_t allocate(std::size_t bytes, const EntryKey& key, unsigned number, bool is_new) noexcept {
     core::Arena arena = arena_view();
-    core::Eviction eviction = eviction_view();
-    std::uint64_t evictions = 0;
-    const std::uint64_t most = 64 + bytes / (core::Arena::kMinBlockUnits * core::Arena::kUnitBytes);
-    if (!arena.fits(bytes) && !eviction.admissible(hash, core::Arena::units_for(bytes))) return 0;
+    const PartitionShared& partition = shared.partitions[number];
+    core::Eviction eviction = eviction_view(number);
+    const bool is_full = is_new && partition.limit > 0 && eviction.entries() >= partition.limit;
+    if ((is_full || !arena.fits(bytes)) &&
+        !eviction.admissible(key.hash, size_in(partition, core::Arena::units_for(bytes))))
+        return 0;
     // A little room is kept free, so that values lie in one piece as a rule.
     const std::uint32_t reserve = shared.units / 64;
-    while ((!arena.fits(bytes) || arena.free_units() < reserve) && evictions < most) {
-        const std::uint32_t victim = eviction.victim(is_dead, nullptr);
-        if (victim == core::kNoNode) break;
-        if (entry_at(victim).expires <= now()) count(core::Counter::kExpirations);
-        unlink_from_bucket(victim);
-        eviction.evict(victim);
-        arena.release(victim);
-        evictions++;
-    }
-    if (evictions > 0) count(core::Counter::kEvictions, evictions);
+    std::uint64_t left = 64 + bytes / (core::Arena::kMinBlockUnits * core::Arena::kUnitBytes);
+    while ((!arena.fits(bytes) || arena.free_units() < reserve) && left-- > 0)
+        if (!evict_from(who_gives_way(number))) break;
     return arena.allocate(bytes);
 }
 
 // Up to a sixteenth less than the limit, so that entries stored together do not end together.
-std::int64_t expiry(std::int64_t created, std::uint32_t serial) noexcept {
-    if (settings::memory_ttl == 0) return INT64_MAX;
-    const std::int64_t limit = static_cast<std::int64_t>(settings::memory_ttl) * 1000000;
-    return created + limit - limit / 16 * static_cast<std::int64_t>(murmurhash32(serial) % 1024) / 1024;
+std::int64_t spread(std::int64_t lifetime, std::uint32_t serial) noexcept {
+    return lifetime - lifetime / 16 * static_cast<std::int64_t>(murmurhash32(serial) % 1024) / 1024;
+}
+
+std::int64_t expiry(std::int64_t created, std::uint32_t serial, const NewEntry& entry) noexcept {
+    const std::int64_t lifetime = std::min(entry.lifetime, longest_age());
+    if (lifetime == INT64_MAX) return entry.deadline;
+    return std::min(created + spread(lifetime, serial), entry.deadline);
 }
 
 // Nobody can reach the entry yet.
@@ -172,10 +203,12 @@ void fill(std::uint32_t unit, const EntryKey& key, const NewEntry& entry) noexce
     header.key_length = static_cast<std::uint16_t>(key.text.size());
     header.pointer_length = static_cast<std::uint16_t>(entry.pointer.size());
     header.kind = key.kind;
+    header.partition = entry.partition;
+    header.wiring = key.wiring;
     header.flags = entry.flags;
     header.tag_count = static_cast<std::uint8_t>(entry.dependencies.size());
     header.serial = shared.control->serial.fetch_add(1, std::memory_order_relaxed) + 1;
-    header.expires = expiry(header.created, header.serial);
+    header.expires = expiry(header.created, header.serial, entry);
 
     std::size_t at = 0;
     const auto append = [&](const void* bytes, std::size_t n) {
@@ -217,6 +250,10 @@ std::uint32_t linked_entry(const EntryKey& key) noexcept {
 
 }  // namespace
 
+std::int64_t longest_age() noexcept {
+    return settings::memory_ttl == 0 ? INT64_MAX : static_cast<std::int64_t>(settings::memory_ttl) * 1000000;
+}
+
 // One value may not push everything else out.
 std::size_t largest_value() noexcept {
     return std::min(static_cast<std::size_t>(settings::max_value_size) * 1024,
@@ -227,11 +264,14 @@ StoreResult store(const EntryKey& key, const NewEntry& entry) noexcept {
     const std::size_t bytes = sizeof(EntryShared) + entry.dependencies.size_bytes() + key.text.size() +
                               entry.pointer.size() + entry.value.size();
     if (entry.value.size() > largest_value() || key.text.size() > kMaxKeyLength ||
-        entry.pointer.size() > kMaxKeyLength)
+        entry.pointer.size() > (key.kind == EntryKind::kValue ? kMaxFurtherLength : kMaxKeyLength))
         return StoreResult::kTooLarge;
 
+    PartitionShared& partition = shared.partitions[entry.partition];
     LWLockAcquire(shared.space, LW_EXCLUSIVE);
-    const std::uint32_t unit = allocate(bytes, key.hash);
+    const std::uint32_t unit = partition.claim == entry.claim
+                                   ? allocate(bytes, key, entry.partition, linked_entry(key) == 0)
+                                   : 0;
     LWLockRelease(shared.space);
     if (unit == 0) return StoreResult::kNoRoom;
 
@@ -239,21 +279,27 @@ StoreResult store(const EntryKey& key, const NewEntry& entry) noexcept {
     fill(unit, key, entry);
 
     core::Arena arena = arena_view();
-    core::Eviction eviction = eviction_view();
+    core::Eviction eviction = eviction_view(entry.partition);
     LWLockAcquire(shared.space, LW_EXCLUSIVE);
     const std::uint32_t old = linked_entry(key);
-    if (old != 0 && entry_at(old).expires <= now()) count(core::Counter::kExpirations);
-    if (old != 0 && is_newer(entry_at(old), entry)) {
+    if (old != 0 && entry_at(old).expires <= now()) count(core::Counter::kExpirations, 1, entry.partition);
+    const bool marked =
+        entry.unless_marked &&
+        shared.slots[entry.unless_marked->slot()].read_locked().gen != entry.unless_marked->gen();
+    if (marked || partition.claim != entry.claim || (old != 0 && is_newer(entry_at(old), entry))) {
         arena.release(unit);
         LWLockRelease(shared.space);
         return StoreResult::kNewerThere;
     }
-    const std::uint32_t size = arena.footprint(unit).units;
+    const std::uint32_t units = arena.footprint(unit).units;
+    const std::uint32_t size = size_in(partition, units);
+    partition.units += units;
     if (old != 0) {
         unlink_from_bucket(old);
         eviction.replace(old, unit, size);
-        arena.release(old);
+        partition.units -= arena.release(old);
     } else {
+        while (partition.limit > 0 && eviction.entries() >= partition.limit && evict_from(entry.partition)) continue;
         eviction.admit(unit, key.hash, size);
     }
     link_to_bucket(unit);

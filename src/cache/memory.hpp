@@ -26,23 +26,27 @@
 namespace prompt_cache {
 
 // What kind of entry it is. Stored values; part of every key.
-enum class EntryKind : std::uint16_t { kApplication = 1, kTenant, kUser, kAttachment, kStamp };
+enum class EntryKind : std::uint8_t { kApplication = 1, kTenant, kUser, kValue, kAttachment, kNamespace, kStamp };
 
 inline constexpr std::size_t kMaxKeyLength = 1024;
+inline constexpr std::size_t kMaxFurtherLength = 8 * 1024;  // of a namespace's value: its further dependencies
 inline constexpr unsigned kMaxTags = 2;  // its own and `*`
 
 enum EntryFlag : std::uint8_t {
     kFound = 1,       // the row exists; without it the value is a remembered absence
     kHasPointer = 2,  // the second key is not NULL
     kByStamp = 4,     // dependencies are stamps, made in recovery
+    kHasGap = 8,      // its builder has read what nothing watches: only as fresh as its time to live
+    kPut = 16,        // by an application, not by a builder
 };
 
 struct EntryKey {
     EntryKind kind;
+    std::uint32_t wiring = 0;  // of a namespace's value: the number of the wiring it was made under
     std::string_view text;
     std::uint64_t hash;
 
-    EntryKey(EntryKind kind, std::string_view text) noexcept;
+    EntryKey(EntryKind kind, std::string_view text, std::uint32_t wiring = 0) noexcept;
 };
 
 // What an entry depends on: a slot and a generation of it, or (flag kByStamp) a stamp. See cache/judge.hpp.
@@ -78,11 +82,12 @@ struct EntryShared {
     std::uint16_t key_length;
     std::uint16_t pointer_length;
     EntryKind kind;
+    std::uint8_t partition;
     std::uint8_t flags;
     std::uint8_t tag_count;
     std::uint32_t serial;
     std::uint32_t noted;  // ... but this: the composition last noted for saving; `space`
-    std::uint32_t spare;
+    std::uint32_t wiring;
 };
 static_assert(std::is_standard_layout_v<EntryShared> && sizeof(EntryShared) == 80);
 static_assert(sizeof(EntryShared) + kMaxTags * sizeof(Dependency) <= core::Arena::kHeadBytes);
@@ -106,9 +111,16 @@ struct FoundEntry {
 // A value to store. Everything is borrowed for the call.
 struct NewEntry {
     std::uint8_t flags = 0;
-    std::string_view pointer;
+    std::string_view pointer;  // a user's tenant; of a namespace's value its further dependencies
     std::string_view value;
     std::span<const Dependency> dependencies;
+    std::uint8_t partition = 0;
+    std::uint32_t claim = 0;            // of the partition, as its owner knows it
+    std::int64_t lifetime = INT64_MAX;  // microseconds; memory_ttl is the ceiling
+    std::int64_t deadline = INT64_MAX;  // on the clock of now(): what it was made from ends then
+    // Stored only while this slot is at this generation: looked at under `space`, as whoever marks it and
+    // then walks over the entries does.
+    const Dependency* unless_marked = nullptr;
 };
 
 enum class StoreResult { kStored, kTooLarge, kNoRoom, kNewerThere };
@@ -130,10 +142,21 @@ bool read_value(const FoundEntry& found, char* to) noexcept;
 bool still_there(const FoundEntry& found) noexcept;
 void count_use(const FoundEntry& found) noexcept;
 
+// How old an entry may become, whatever its namespace says: memory_ttl in microseconds.
+std::int64_t longest_age() noexcept;
+
 // The largest value that is stored: max_value_size, and no more than an eighth of the memory.
 std::size_t largest_value() noexcept;
 
 StoreResult store(const EntryKey& key, const NewEntry& entry) noexcept;
+
+// Puts off an entry's end; never beyond memory_ttl after it was stored.
+void extend(const FoundEntry& found, std::int64_t expires) noexcept;
+
+// Frees the values of a partition whose keys begin with `prefix`, or only counts them. All of a bucket under
+// one hold of `space`: what is stored meanwhile is met, or was refused by NewEntry::unless_marked.
+enum class WithPrefix { kCount, kDrop };
+std::int64_t walk_prefix(unsigned partition, std::string_view prefix, WithPrefix what) noexcept;
 
 // Remembers which composition of a user's prompt was noted for saving.
 void set_noted(const FoundEntry& found, std::uint32_t composition) noexcept;
@@ -146,6 +169,9 @@ int used_share() noexcept;
 
 // Frees every entry of a database and returns how many there were.
 std::int64_t drop_database(Oid database) noexcept;
+
+// The same of a partition, whoever owns it.
+std::int64_t drop_partition(unsigned partition) noexcept;
 
 // One entry of this database as the views and flush() see it. `key` is copied.
 struct ListedEntry {
@@ -169,6 +195,13 @@ struct Usage {
     std::uint64_t total_bytes = 0;
 };
 Usage usage() noexcept;
+
+// What one partition holds. Entries that the extension remembers for itself are left out.
+struct PartitionUsage {
+    std::uint64_t bytes = 0;
+    std::uint64_t entries = 0;
+};
+PartitionUsage usage_of(unsigned partition) noexcept;
 
 #ifdef PROMPT_CACHE_TEST
 // Walks all structures and compares every account. Test builds only.

@@ -10,15 +10,16 @@ constexpr std::uint32_t kBucketsAtOnce = 256;
 
 // Under `space`. Unlinks and frees; not remembered as an eviction.
 void drop(std::uint32_t unit) noexcept {
+    const unsigned partition = entry_at(unit).partition;
     unlink_from_bucket(unit);
-    eviction_view().remove(unit);
-    arena_view().release(unit);
+    eviction_view(partition).remove(unit);
+    shared.partitions[partition].units -= arena_view().release(unit);
 }
 
-}  // namespace
-
-std::int64_t drop_database(Oid database) noexcept {
-    std::int64_t dropped = 0;
+// Calls `visit` for every entry, which may drop it. Returns the sum of what it says.
+template <typename Visit>
+std::int64_t walk(Visit visit) noexcept {
+    std::int64_t sum = 0;
     for (std::uint64_t first = 0; first <= shared.bucket_mask; first += kBucketsAtOnce) {
         const std::uint64_t end = std::min<std::uint64_t>(first + kBucketsAtOnce, shared.bucket_mask + 1ULL);
         LWLockAcquire(shared.space, LW_EXCLUSIVE);
@@ -26,17 +27,58 @@ std::int64_t drop_database(Oid database) noexcept {
             std::uint32_t unit = shared.buckets[i].head.load(std::memory_order_relaxed);
             while (unit != 0) {
                 const std::uint32_t next = entry_at(unit).next;
-                if (entry_at(unit).database == database) {
-                    // What the extension remembers for itself does not count as an entry.
-                    dropped += !is_own(entry_at(unit));
-                    drop(unit);
-                }
+                sum += visit(unit);
                 unit = next;
             }
         }
         LWLockRelease(shared.space);
     }
-    return dropped;
+    return sum;
+}
+
+template <typename Concerns>
+std::int64_t drop_where(Concerns concerns) noexcept {
+    return walk([&](std::uint32_t unit) {
+        if (!concerns(entry_at(unit))) return false;
+        // What the extension remembers for itself does not count as an entry.
+        const bool counts = !is_own(entry_at(unit));
+        drop(unit);
+        return counts;
+    });
+}
+
+}  // namespace
+
+std::int64_t drop_database(Oid database) noexcept {
+    return drop_where([=](const EntryShared& entry) { return entry.database == database; });
+}
+
+std::int64_t drop_partition(unsigned partition) noexcept {
+    return drop_where([=](const EntryShared& entry) { return entry.partition == partition; });
+}
+
+std::int64_t walk_prefix(unsigned partition, std::string_view prefix, WithPrefix what) noexcept {
+    char key[kMaxKeyLength];
+    return walk([&](std::uint32_t unit) {
+        const EntryShared& entry = entry_at(unit);
+        if (entry.partition != partition || entry.key_length < prefix.size() ||
+            !arena_view().read(unit, sizeof(EntryShared) + entry.tag_count * sizeof(Dependency), key,
+                               prefix.size()) ||
+            std::string_view(key, prefix.size()) != prefix)
+            return false;
+        if (what == WithPrefix::kDrop) drop(unit);
+        return true;
+    });
+}
+
+void extend(const FoundEntry& found, std::int64_t expires) noexcept {
+    LWLockAcquire(shared.space, LW_EXCLUSIVE);
+    if (still_there(found)) {
+        EntryShared& entry = entry_at(found.unit);
+        const std::int64_t ceiling = longest_age() == INT64_MAX ? INT64_MAX : entry.created + longest_age();
+        std::atomic_ref(entry.expires).store(std::min(expires, ceiling), std::memory_order_relaxed);
+    }
+    LWLockRelease(shared.space);
 }
 
 void set_noted(const FoundEntry& found, std::uint32_t composition) noexcept {
@@ -111,22 +153,41 @@ Usage usage() noexcept {
     return usage;
 }
 
+PartitionUsage usage_of(unsigned partition) noexcept {
+    LWLockAcquire(shared.space, LW_SHARED);
+    PartitionUsage usage;
+    usage.bytes = static_cast<std::uint64_t>(shared.partitions[partition].units) * core::Arena::kUnitBytes;
+    usage.entries = eviction_view(partition).entries();
+    if (partition == 0) usage.entries -= shared.control->own_entries.load(std::memory_order_relaxed);
+    LWLockRelease(shared.space);
+    return usage;
+}
+
 #ifdef PROMPT_CACHE_TEST
 bool consistent() noexcept {
     LWLockAcquire(shared.space, LW_EXCLUSIVE);
     const core::Arena arena = arena_view();
-    const core::Eviction eviction = eviction_view();
-    std::uint64_t entries = 0;
-    std::uint64_t units = 0;
+    std::uint64_t entries[kMaxPartitions] = {};
+    std::uint64_t units[kMaxPartitions] = {};
     for (std::uint64_t i = 0; i <= shared.bucket_mask; i++)
         for (std::uint32_t unit = shared.buckets[i].head.load(std::memory_order_relaxed); unit != 0;
              unit = entry_at(unit).next) {
-            entries++;
-            units += arena.footprint(unit).units;
+            entries[entry_at(unit).partition]++;
+            units[entry_at(unit).partition] += arena.footprint(unit).units;
         }
-    const bool agree = arena.check() && eviction.consistent() && eviction.entries() == entries &&
-                       eviction.bytes() == units && shared.control->arena.allocations.load() == entries &&
-                       arena.used_units() == units;
+    bool agree = arena.check();
+    std::uint64_t all_entries = 0;
+    std::uint64_t all_units = 0;
+    for (unsigned i = 0; i < shared.control->partition_count; i++) {
+        const PartitionShared& partition = shared.partitions[i];
+        const core::Eviction eviction = eviction_view(i);
+        agree = agree && eviction.consistent() && eviction.entries() == entries[i] &&
+                eviction.bytes() == (partition.limit > 0 ? entries[i] : units[i]) &&
+                partition.units == units[i];
+        all_entries += entries[i];
+        all_units += units[i];
+    }
+    agree = agree && shared.control->arena.allocations.load() == all_entries && arena.used_units() == all_units;
     LWLockRelease(shared.space);
     return agree;
 }

@@ -10,8 +10,8 @@ inline core::Arena arena_view() noexcept {
     return core::Arena(&shared.control->arena, shared.arena_base, shared.units);
 }
 
-inline core::Eviction eviction_view() noexcept {
-    return core::Eviction(shared.control->prompts, shared.arena_base + core::Arena::kBlockHeaderBytes,
+inline core::Eviction eviction_view(unsigned partition) noexcept {
+    return core::Eviction(shared.partitions[partition].order, shared.arena_base + core::Arena::kBlockHeaderBytes,
                           core::Arena::kUnitBytes, shared.uses, shared.ghosts, shared.control->ghost_count);
 }
 

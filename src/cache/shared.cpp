@@ -1,6 +1,7 @@
 #include "cache/shared.hpp"
 
 #include "cache/flight.hpp"
+#include "cache/lease.hpp"
 #include "cache/memory_internal.hpp"
 #include "cache/saving.hpp"
 #include "pg/settings.hpp"
@@ -12,6 +13,7 @@ SharedMemory shared;
 namespace {
 
 constexpr const char* kBlockName = "prompt_cache";
+constexpr std::uint64_t kBytesPerPartition = 2 * 1024 * 1024;  // of memory_size
 
 shmem_request_hook_type previous_request_hook = nullptr;
 shmem_startup_hook_type previous_startup_hook = nullptr;
@@ -37,6 +39,10 @@ void lay_out(ControlShared& control) {
                     static_cast<unsigned long long>(slots), settings::slots)));
 
     std::uint64_t at = round_to_line(sizeof(ControlShared));
+    const std::uint64_t partitions = std::clamp<std::uint64_t>(total / kBytesPerPartition, 8, kMaxPartitions);
+    control.partition_count = static_cast<std::uint32_t>(partitions);
+    control.partitions_offset = at;
+    at = round_to_line(at + partitions * sizeof(PartitionShared));
     control.slots_offset = at;
     at += slots * sizeof(core::SlotShared);
 
@@ -50,6 +56,8 @@ void lay_out(ControlShared& control) {
 
     control.flights_offset = at;
     at = round_to_line(at + kFlights * sizeof(FlightShared));
+    control.leases_offset = at;
+    at = round_to_line(at + sizeof(LeasesShared));
     control.saving_offset = at;
     at = round_to_line(at + sizeof(SavingShared));
 
@@ -71,6 +79,7 @@ void lay_out(ControlShared& control) {
 void find_addresses(ControlShared* control) {
     auto* base = reinterpret_cast<std::byte*>(control);
     shared.control = control;
+    shared.partitions = reinterpret_cast<PartitionShared*>(base + control->partitions_offset);
     shared.slots = reinterpret_cast<core::SlotShared*>(base + control->slots_offset);
     shared.buckets = reinterpret_cast<BucketShared*>(base + control->buckets_offset);
     shared.ghosts = reinterpret_cast<core::EvictionGhostShared*>(base + control->ghosts_offset);
@@ -84,12 +93,14 @@ void find_addresses(ControlShared* control) {
     shared.flights_lock = &GetNamedLWLockTranche("prompt_cache")[1].lock;
     shared.saving = reinterpret_cast<SavingShared*>(base + control->saving_offset);
     shared.saving_lock = &GetNamedLWLockTranche("prompt_cache")[2].lock;
+    shared.leases = reinterpret_cast<LeasesShared*>(base + control->leases_offset);
+    shared.leases_lock = &GetNamedLWLockTranche("prompt_cache")[3].lock;
 }
 
 void request_hook() {
     if (previous_request_hook) previous_request_hook();
     RequestAddinShmemSpace(block_size());
-    RequestNamedLWLockTranche("prompt_cache", 3);
+    RequestNamedLWLockTranche("prompt_cache", 4);
 }
 
 void startup_hook() {
@@ -102,15 +113,17 @@ void startup_hook() {
         lay_out(*control);
         // The kernel hands out zeroed pages, but after a crash the same block is used again.
         auto* base = reinterpret_cast<std::byte*>(control);
-        memset(base + control->slots_offset, 0, control->arena_offset - control->slots_offset);
+        memset(base + control->partitions_offset, 0, control->arena_offset - control->partitions_offset);
     }
     find_addresses(control);
     if (!found) {
         core::Arena(&control->arena, shared.arena_base, shared.units).init();
-        core::Eviction::init(control->prompts, 0);
-        memory::eviction_view().set_capacity(shared.units);
+        for (unsigned i = 0; i < control->partition_count; i++) {
+            core::Eviction::init(shared.partitions[i].order, i);
+            shared.partitions[i].statistics.reset(GetCurrentTimestamp());
+        }
+        memory::eviction_view(0).set_capacity(shared.units);
         for (unsigned i = 0; i < kFlights; i++) ConditionVariableInit(&shared.flights[i].landed);
-        control->statistics.reset(GetCurrentTimestamp());
     }
     LWLockRelease(AddinShmemInitLock);
 }

@@ -1,6 +1,6 @@
 // The one block of main shared memory, and where things lie in it.
 //
-//   ControlShared | slots | buckets | ghosts | flights | saving | uses | arena
+//   ControlShared | partitions | slots | buckets | ghosts | flights | leases | saving | uses | arena
 //
 // Its size is the setting memory_size: book-keeping, slots and values together. It is reserved when the
 // postmaster preloads the library and laid out by the shmem_startup_hook, which runs again after a crash:
@@ -24,6 +24,7 @@
 namespace prompt_cache {
 
 struct FlightShared;  // cache/flight.hpp
+struct LeasesShared;  // cache/lease.hpp
 struct SavingShared;  // cache/saving.hpp
 
 struct BucketShared {
@@ -38,23 +39,46 @@ struct ControlShared {
     std::uint32_t bucket_mask;
     std::uint32_t ghost_count;
     std::uint32_t units;
-    std::uint64_t slots_offset, buckets_offset, ghosts_offset, flights_offset, saving_offset, uses_offset,
-        arena_offset, total_size;
+    std::uint32_t partition_count;
+    std::uint64_t partitions_offset, slots_offset, buckets_offset, ghosts_offset, flights_offset,
+        leases_offset, saving_offset, uses_offset, arena_offset, total_size;
 
     std::atomic<std::uint64_t> boot_xid;  // 0 until the first user as a primary; see primary_since()
     std::atomic<std::uint32_t> serial;    // numbers stored entries; relaxed, only told apart
 
     std::atomic<std::uint32_t> own_entries;  // entries that hold the wiring, not users' values; `space`
 
-    core::ArenaShared arena;       // `space`
-    core::EvictionShared prompts;  // `space`; the eviction order of the prompt layers
+    core::ArenaShared arena;  // `space`
+};
 
+inline constexpr unsigned kMaxPartitions = 200;
+inline constexpr std::uint8_t kNoPartition = 255;
+
+// What one namespace has of the memory: its eviction order, its share and its counters. The first partition
+// holds the prompts of all databases and what the extension remembers for itself; cache/partition.hpp shares
+// out the others.
+struct PartitionShared {
+    static constexpr std::size_t kNameBytes = NAMEDATALEN;
+    static constexpr unsigned kMaxGaps = 8;
+
+    Oid database;         // 0 = nobody's; this and all up to `gap`: the lock `space`
+    std::uint32_t claim;  // counts its owners
+    std::uint32_t limit;  // entries, 0 = no limit of its own
+    std::uint32_t units;  // of the arena
+    std::int64_t used;    // when somebody asked for it last; monotonic microseconds
+    char name[kNameBytes];
+    std::uint32_t gap_wiring;  // the namespace's wiring under which the gaps were seen
+    std::uint32_t gap_count;
+    Oid gap[kMaxGaps];  // relations that its builder has read and nothing watches
+
+    core::EvictionShared order;         // `space`
     core::StatisticsShared statistics;  // striped counters, relaxed
 };
 
 // Addresses of this process; null pointers where the library was not preloaded.
 struct SharedMemory {
     ControlShared* control = nullptr;
+    PartitionShared* partitions = nullptr;
     core::SlotShared* slots = nullptr;
     BucketShared* buckets = nullptr;
     core::EvictionGhostShared* ghosts = nullptr;
@@ -65,6 +89,8 @@ struct SharedMemory {
     LWLock* flights_lock = nullptr;
     SavingShared* saving = nullptr;
     LWLock* saving_lock = nullptr;
+    LeasesShared* leases = nullptr;
+    LWLock* leases_lock = nullptr;
     std::uint32_t slot_mask = 0;
     std::uint32_t bucket_mask = 0;
     std::uint32_t units = 0;
@@ -75,8 +101,8 @@ struct SharedMemory {
 extern SharedMemory shared;
 
 // Counts an event for the view stats. Only where there is shared memory.
-inline void count(core::Counter counter, std::uint64_t n = 1) noexcept {
-    shared.control->statistics.add(static_cast<unsigned>(backend_number()), counter, n);
+inline void count(core::Counter counter, std::uint64_t n = 1, unsigned partition = 0) noexcept {
+    shared.partitions[partition].statistics.add(static_cast<unsigned>(backend_number()), counter, n);
 }
 
 // Installs the shared memory hooks. Call only while preloading.

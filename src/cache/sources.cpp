@@ -12,39 +12,63 @@ bool SourceSet::contains_schema(std::uint32_t hash) const {
     return false;
 }
 
-SourceSet current_sources() {
-    const Oid attachment = own_relation(OwnRelation::kAttachment);
-    if (!OidIsValid(attachment)) return SourceSet();
+namespace {
 
-    List* relations =
-        list_make4_oid(attachment, own_relation(OwnRelation::kApplication),
-                       own_relation(OwnRelation::kUserPromptCache), own_relation(OwnRelation::kTagNonce));
-    // Not our own: a GRANT on it would count, and while it has another name no change goes through.
+struct FoundLocal {
+    List* relations = NIL;
     List* schemas = NIL;
-    // A commit does not wait here, where no timeout holds: who locks this table is changing the wiring.
-    if (!ConditionalLockRelationOid(attachment, AccessShareLock)) return SourceSet::unknown();
-    if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(attachment))) return SourceSet::unknown();
-    Relation relation = table_open(attachment, NoLock);
+    bool has_builders = false;
+};
+
+void add_table(FoundLocal& found, Oid root) {
+    found.schemas = lappend_oid(found.schemas, get_rel_namespace(root));
+    // A source that is being dropped is still one, though the catalogs know no more of it.
+    found.relations = SearchSysCacheExists1(RELOID, ObjectIdGetDatum(root))
+                          ? list_concat(found.relations, find_all_inheritors(root, NoLock, nullptr))
+                          : lappend_oid(found.relations, root);
+}
+
+// Visits the rows of a small table of our own as of now. False if it is locked: a commit does not wait here,
+// where no timeout holds, and who locks this table is changing what is in it.
+template <typename Visit>
+bool visit_rows(OwnRelation own, std::initializer_list<const char*> columns, Visit visit) {
+    const Oid table = own_relation(own);
+    if (!OidIsValid(table)) return true;
+    if (!ConditionalLockRelationOid(table, AccessShareLock)) return false;
+    if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table))) return false;
+    Relation relation = table_open(table, NoLock);
     Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
     SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, snapshot, 0, nullptr);
     for (HeapTuple tuple; HeapTupleIsValid(tuple = systable_getnext(scan));) {
-        for (const char* column : {"users", "tenants"}) {
+        for (const char* column : columns) {
             bool isnull = false;
-            const AttrNumber number = get_attnum(attachment, column);
-            const Datum source = heap_getattr(tuple, number, RelationGetDescr(relation), &isnull);
-            if (isnull) continue;
-            // A source that is being dropped is still one, though the catalogs know no more of it.
-            const Oid root = DatumGetObjectId(source);
-            schemas = lappend_oid(schemas, get_rel_namespace(root));
-            relations = SearchSysCacheExists1(RELOID, ObjectIdGetDatum(root))
-                            ? list_concat(relations, find_all_inheritors(root, NoLock, nullptr))
-                            : lappend_oid(relations, root);
+            const Datum value =
+                heap_getattr(tuple, get_attnum(table, column), RelationGetDescr(relation), &isnull);
+            if (!isnull) visit(value);
         }
     }
     systable_endscan(scan);
     UnregisterSnapshot(snapshot);
     table_close(relation, AccessShareLock);
-    return SourceSet(relations, schemas);
+    return true;
+}
+
+}  // namespace
+
+SourceSet current_sources() {
+    if (!OidIsValid(own_relation(OwnRelation::kAttachment))) return SourceSet();
+    FoundLocal found;
+    // Not our own schema: a GRANT on it would count, and while it has another name no change goes through.
+    for (const OwnRelation own :
+         {OwnRelation::kAttachment, OwnRelation::kApplication, OwnRelation::kUserPromptCache,
+          OwnRelation::kTagNonce, OwnRelation::kNamespace, OwnRelation::kWatch, OwnRelation::kReader})
+        found.relations = lappend_oid(found.relations, own_relation(own));
+    const auto add = [&](Datum table) { add_table(found, DatumGetObjectId(table)); };
+    if (!visit_rows(OwnRelation::kAttachment, {"users", "tenants"}, add) ||
+        !visit_rows(OwnRelation::kWatch, {"source"}, add) ||
+        !visit_rows(OwnRelation::kNamespace, {"builder"}, [&](Datum) { found.has_builders = true; }))
+        return SourceSet::unknown();
+    return SourceSet(found.relations, found.schemas, found.has_builders);
 }
 
 }  // namespace prompt_cache

@@ -1,8 +1,10 @@
 #include "cache/transaction.hpp"
 
+#include "cache/building.hpp"
 #include "cache/judge.hpp"
 #include "cache/shared.hpp"
 #include "cache/slots.hpp"
+#include "cache/sources.hpp"
 #include "cache/writer.hpp"
 #include "pg/settings.hpp"
 
@@ -53,6 +55,7 @@ struct OwnDdlLocal {
 };
 OwnDdlLocal relations_local;
 OwnDdlLocal schemas_local;  // by hash value
+OwnDdlLocal code_local;     // functions, operators, casts and enums; which of them is not kept
 
 bool writes(const QueryDesc* query) noexcept {
     return query->operation != CMD_SELECT || (query->plannedstmt && query->plannedstmt->hasModifyingCTE);
@@ -78,7 +81,9 @@ void run_next(PC_RUN_PARAMETERS) {
 }
 
 void run_hook(PC_RUN_PARAMETERS) {
-    if (!writes(query)) {
+    const bool writing = writes(query);
+    if (building::current()) building::note_query(*query, writing);
+    if (!writing) {
         run_next(PC_RUN_ARGUMENTS);
         return;
     }
@@ -168,6 +173,10 @@ void schema_changed(Datum, int, std::uint32_t hash) {
     schemas_local.note(hash);
 }
 
+void code_changed(Datum, int, std::uint32_t) {
+    code_local.note(0);
+}
+
 bool statement_in_flight(Snapshot snapshot) noexcept {
     if (IsLogicalWorker()) return TransactionIdIsValid(GetTopTransactionIdIfAny());
     return writing_local.depth > 0 && snapshot->curcid > writing_local.output_cid &&
@@ -185,6 +194,7 @@ void install_transaction_hooks() {
     ProcessUtility_hook = utility_hook;
     CacheRegisterRelcacheCallback(relation_changed, static_cast<Datum>(0));
     CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, static_cast<Datum>(0));
+    for (const int cache : kCodeCaches) CacheRegisterSyscacheCallback(cache, code_changed, static_cast<Datum>(0));
 }
 
 namespace {
@@ -216,11 +226,21 @@ Judge open_judge() {
 }
 
 bool has_own_ddl() noexcept {
-    return applies(Rule::kOwnDdl) && (relations_local.any() || schemas_local.any());
+    return applies(Rule::kOwnDdl) && (relations_local.any() || schemas_local.any() || code_local.any());
 }
 
 bool own_ddl_concerns(std::span<const Oid> sources, std::span<const std::uint32_t> schemas) noexcept {
     return has_own_ddl() && (relations_local.concerns(sources) || schemas_local.concerns(schemas));
+}
+
+bool own_ddl_concerns(bool (*is_source)(const void* context, Oid relation), const void* context) {
+    if (!has_own_ddl()) return false;
+    if (schemas_local.any() || code_local.any() || relations_local.too_many) return true;
+    const std::span<const std::uint32_t> relations{relations_local.objects.data(), relations_local.count};
+    return std::any_of(relations.begin(), relations.end(), [&](Oid relation) {
+        const char kind = get_rel_relkind(relation);
+        return kind == RELKIND_VIEW || kind == '\0' || is_source(context, relation);
+    });
 }
 
 bool is_vacuuming() noexcept {
@@ -229,8 +249,8 @@ bool is_vacuuming() noexcept {
 }
 
 void forget_transaction() noexcept {
-    relations_local.count = schemas_local.count = 0;
-    relations_local.too_many = schemas_local.too_many = false;
+    relations_local.count = schemas_local.count = code_local.count = 0;
+    relations_local.too_many = schemas_local.too_many = code_local.too_many = false;
 }
 
 const char* describe(Bypass reason) noexcept {

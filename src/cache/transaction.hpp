@@ -38,6 +38,10 @@ Judge open_judge();
 bool has_own_ddl() noexcept;
 bool own_ddl_concerns(std::span<const Oid> sources, std::span<const std::uint32_t> schemas) noexcept;
 
+// The same for a builder that a user wrote: any function, operator, view or schema may be a part of it, beside
+// the relations of which `is_source` says so.
+bool own_ddl_concerns(bool (*is_source)(const void* context, Oid relation), const void* context);
+
 // Is this transaction VACUUM's or ANALYZE's own?
 bool is_vacuuming() noexcept;
 

@@ -2,12 +2,16 @@
 
 #include "cache/attachment.hpp"
 #include "cache/memory.hpp"
+#include "cache/partition.hpp"
+#include "cache/put.hpp"
 #include "cache/saving.hpp"
 #include "cache/slots.hpp"
 #include "cache/sources.hpp"
 #include "cache/transaction.hpp"
 #include "core/tag_set.hpp"
+#include "pg/as_owner.hpp"
 #include "pg/pause.hpp"
+#include "pg/query.hpp"
 #include "tier/nonce.hpp"
 
 namespace prompt_cache {
@@ -20,7 +24,18 @@ namespace {
 core::TagSet dirty_local;
 bool premarked_local = false;
 bool dropped_local = false;
+bool view_dropped_local = false;
 Oid dropped_database_local = InvalidOid;
+
+// Prefixes of keys that this transaction has declared changed; in TopTransactionContext.
+struct DirtyPrefixLocal {
+    DirtyPrefixLocal* next;
+    std::string_view name;
+    std::string_view prefix;
+};
+DirtyPrefixLocal* prefixes_local = nullptr;
+unsigned prefix_count_local = 0;
+constexpr unsigned kMaxPrefixes = 64;  // more of them count as whole namespaces
 
 core::Xid own_xid() {
     return U64FromFullTransactionId(GetTopFullTransactionId());
@@ -32,8 +47,14 @@ bool can_be_source(Oid relation) {
     if (!OidIsValid(relation)) return true;  // stands for all
     if (relation < FirstNormalObjectId) return false;
     const char kind = get_rel_relkind(relation);
-    return kind == '\0' || ((kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE) &&
-                            get_rel_persistence(relation) != RELPERSISTENCE_TEMP);
+    return kind == '\0' ||
+           ((kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE || kind == RELKIND_VIEW) &&
+            get_rel_persistence(relation) != RELPERSISTENCE_TEMP);
+}
+
+bool is_about_code(const SharedInvalidationMessage& message) {
+    return std::find(std::begin(kCodeCaches), std::end(kCodeCaches), message.id) != std::end(kCodeCaches) &&
+           message.cc.dbId == MyDatabaseId;
 }
 
 // Did this transaction change the definition of a source? VACUUM and ANALYZE send the same messages as DDL;
@@ -43,21 +64,34 @@ bool changed_a_source() {
     SharedInvalidationMessage* messages = nullptr;
     bool init_file = false;
     const int count = xactGetCommittedInvalidationMessages(&messages, &init_file);
-    bool found = false;
     std::optional<SourceSet> sources;
+    bool found = false;
+    if (view_dropped_local) {
+        sources = current_sources();
+        found = sources->has_builders();
+    }
     for (int i = 0; i < count && !found; i++) {
         const SharedInvalidationMessage& message = messages[i];
         const bool about_relation = message.id == SHAREDINVALRELCACHE_ID && message.rc.dbId == MyDatabaseId &&
                                     can_be_source(message.rc.relId);
         const bool about_schema = message.id == NAMESPACEOID && message.cc.dbId == MyDatabaseId;
-        if (!about_relation && !about_schema) continue;
+        const bool about_code = is_about_code(message);
+        if (!about_relation && !about_schema && !about_code) continue;
         if (!sources) sources = current_sources();
         if (sources->empty()) break;
-        found = about_schema ? sources->contains_schema(message.cc.hashValue)
-                             : !OidIsValid(message.rc.relId) || sources->contains(message.rc.relId);
+        found = about_code     ? sources->has_builders()
+                : about_schema ? sources->contains_schema(message.cc.hashValue)
+                               : !OidIsValid(message.rc.relId) || sources->contains(message.rc.relId);
     }
     if (messages) pfree(messages);
     return found;
+}
+
+// After the marks: who stores from now on has seen them, and what was stored before is found here.
+void drop_prefix(std::string_view name, std::string_view prefix) noexcept {
+    if (!shared) return;
+    const PartitionRef partition = partition::find(name);
+    if (partition.holds()) memory::walk_prefix(partition.number, prefix, memory::WithPrefix::kDrop);
 }
 
 void before_end_of_transaction() {
@@ -78,6 +112,7 @@ void before_end_of_transaction() {
         // TRUNCATE and rewrites are seen by every snapshot: older entries die for everybody.
         if (ddl || dropped_local) mark_tags({&all, 1}, core::kFrozenXid);
         if (applies(Rule::kMarkBeforeEnd)) mark_tags(tags, writer);
+        for (const DirtyPrefixLocal* one = prefixes_local; one; one = one->next) drop_prefix(one->name, one->prefix);
     }
     premarked_local = true;
     if (marks) PC_PAUSE("mark|commit");
@@ -90,9 +125,13 @@ void after_end_of_transaction(bool committed) noexcept {
     dropped_database_local = InvalidOid;
     if (TransactionIdIsValid(GetTopTransactionIdIfAny())) forget_stamps();
     forget_fresh_attachment();
+    forget_fresh_namespace();
+    forget_own_query(0);
     premarked_local = false;
-    dropped_local = false;
+    dropped_local = view_dropped_local = false;
     dirty_local.clear();
+    prefixes_local = nullptr;
+    prefix_count_local = 0;
 }
 
 #ifdef PROMPT_CACHE_TEST
@@ -128,7 +167,10 @@ void at_transaction_event(XactEvent event, void*) {
 }
 
 void at_subtransaction_event(SubXactEvent event, SubTransactionId, SubTransactionId, void*) {
-    if (event == SUBXACT_EVENT_ABORT_SUB) forget_fresh_attachment();
+    if (event != SUBXACT_EVENT_ABORT_SUB) return;
+    forget_fresh_attachment();
+    forget_fresh_namespace();
+    forget_own_query(GetCurrentTransactionNestLevel());
 }
 
 }  // namespace
@@ -139,6 +181,7 @@ void install_writer() {
 }
 
 void note_change(Tag tag) {
+    drop_puts_on(tag);
     if (tag == Tag(TagKind::kAll))
         dirty_local.add_all();
     else
@@ -149,9 +192,27 @@ void note_change(Tag tag) {
     mark_tags({&tag, 1}, own_xid());
 }
 
+void note_prefix(std::string_view name, std::string_view prefix) {
+    if (prefix_count_local == kMaxPrefixes) {
+        note_change(namespace_tag(name));
+        return;
+    }
+    const auto keep = [](std::string_view bytes) { return copy_into(TopTransactionContext, bytes); };
+    auto* one = static_cast<DirtyPrefixLocal*>(MemoryContextAlloc(TopTransactionContext, sizeof(DirtyPrefixLocal)));
+    *one = {prefixes_local, keep(name), keep(prefix)};
+    prefixes_local = one;
+    prefix_count_local++;
+    note_change(prefix_tag(name));
+    if (premarked_local) drop_prefix(one->name, one->prefix);
+}
+
 void note_extension_dropped() noexcept {
     dropped_local = true;
     note_database_dropped(MyDatabaseId);
+}
+
+void note_view_dropped() noexcept {
+    view_dropped_local = true;
 }
 
 void note_database_dropped(Oid database) noexcept {
@@ -166,6 +227,12 @@ bool is_dirty(Tag tag) noexcept {
 }
 bool everything_is_dirty() noexcept {
     return applies(Rule::kOwnDirty) && (dirty_local.all() || dropped_local);
+}
+bool is_dirty_prefix(std::string_view name, std::string_view key) noexcept {
+    if (!applies(Rule::kOwnDirty)) return false;
+    for (const DirtyPrefixLocal* one = prefixes_local; one; one = one->next)
+        if (one->name == name && key.starts_with(one->prefix)) return true;
+    return false;
 }
 bool is_premarked() noexcept {
     return premarked_local;

@@ -20,8 +20,14 @@ void install_writer();
 // nonce has to be written at once.
 void note_change(Tag tag);
 
+// The current transaction declares every value of a namespace changed whose key begins with `prefix`.
+void note_prefix(std::string_view name, std::string_view prefix);
+
 // The extension is being dropped in this transaction: its entries die at commit, and no nonce table is left.
 void note_extension_dropped() noexcept;
+
+// A view is being dropped: afterwards the catalogs could not tell it from a temporary table.
+void note_view_dropped() noexcept;
 
 // Entries of this database are of no use any more once the transaction has committed.
 void note_database_dropped(Oid database) noexcept;
@@ -30,6 +36,7 @@ void note_database_dropped(Oid database) noexcept;
 bool anything_is_dirty() noexcept;
 bool is_dirty(Tag tag) noexcept;
 bool everything_is_dirty() noexcept;
+bool is_dirty_prefix(std::string_view name, std::string_view key) noexcept;
 
 // Did our PRE_COMMIT run already? Other callbacks may still write.
 bool is_premarked() noexcept;

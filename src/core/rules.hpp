@@ -27,6 +27,8 @@ enum class Rule : std::uint32_t {
     kTriggersAtStore,    // all triggers must stand, ENABLE ALWAYS, under the snapshot of a store
     kDurableStamps,      // tier 3 is used only where every stamp is the one the snapshot sees
     kDdlMark,            // DDL on a tracked relation marks everything
+    kLeaseWhole,         // a put value needs every id of its slots complete for the lease, the newest too
+    kPrefixAtStore,      // a value is stored only by who has seen every forget_prefix() of its namespace
     kCount
 };
 

@@ -78,6 +78,15 @@ std::optional<std::uint64_t> SlotHistory::store_generation(const SnapshotView& s
     return gen - k;
 }
 
+std::optional<std::uint64_t> SlotHistory::put_generation(const SnapshotView& snapshot, Xid own) const noexcept {
+    for (unsigned i = 0; i < n; i++)
+        if (xid[i] != own && !snapshot.complete(xid[i])) return std::nullopt;
+    // What own's mark has pushed out may have ended after the snapshot: then only xmin tells.
+    const bool own_is_newest = own != 0 && n > 0 && xid[0] == own;
+    if (own_is_newest ? dropped_max_xid >= snapshot.xmin : !dropped_complete(snapshot)) return std::nullopt;
+    return gen;
+}
+
 bool SlotHistory::all_complete(const SnapshotView& snapshot) const noexcept {
     if (max_xid < snapshot.xmin) return true;
     for (unsigned i = 0; i < n; i++)

@@ -94,6 +94,11 @@ struct SlotHistory {
     // for it.
     std::optional<std::uint64_t> store_generation(const SnapshotView& snapshot) const noexcept;
 
+    // The generation for a value that was made outside of the database, of what `snapshot` sees and of what the
+    // writer `own` (0 = none) has changed itself: every other id must be complete, since a writer that was
+    // running for the snapshot may have ended before the value was made.
+    std::optional<std::uint64_t> put_generation(const SnapshotView& snapshot, Xid own) const noexcept;
+
     // Does the snapshot see every writer this slot ever had?
     bool all_complete(const SnapshotView& snapshot) const noexcept;
 

@@ -15,6 +15,7 @@ enum class Counter : unsigned {
     kHitsBehind,  // of them: on an entry whose tag was marked since, by writers the snapshot does not see
     kHitsDatabase,
     kBuiltCalls,  // calls answered by a build
+    kNotFound,    // calls that may not build and found nothing
     kBuilds,      // layers or values built for lookups
     kBuildMicros,
     kEvictions,

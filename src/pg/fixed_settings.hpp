@@ -16,7 +16,6 @@ struct FixedSetting {
 };
 
 inline constexpr FixedSetting kFixedSettings[] = {
-    {"search_path", "pg_catalog, pg_temp"},
     {"row_security", "off"},
     {"TimeZone", "UTC"},
     {"DateStyle", "ISO, MDY"},
@@ -26,17 +25,21 @@ inline constexpr FixedSetting kFixedSettings[] = {
     {"lc_monetary", "C"},
     {"lc_numeric", "C"},
     {"lc_time", "C"},
+    {"xmlbinary", "base64"},
+    {"xmloption", "content"},
 };
 
+inline void fix_setting(const FixedSetting& setting) {
+    if (strcmp(GetConfigOption(setting.name, false, false), setting.value) == 0) return;
+    // GUC_ACTION_SAVE is what a function's SET clause does; it is allowed in parallel mode.
+    set_config_option(setting.name, setting.value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
 // Returns what restore_settings() needs.
-inline int fix_settings() {
+inline int fix_settings(const char* search_path = "pg_catalog, pg_temp") {
     const int level = NewGUCNestLevel();
-    for (const FixedSetting& setting : kFixedSettings) {
-        if (strcmp(GetConfigOption(setting.name, false, false), setting.value) == 0) continue;
-        // GUC_ACTION_SAVE is what a function's SET clause does; it is allowed in parallel mode.
-        set_config_option(setting.name, setting.value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-                          false);
-    }
+    fix_setting({"search_path", search_path});
+    for (const FixedSetting& setting : kFixedSettings) fix_setting(setting);
     return level;
 }
 

@@ -215,7 +215,7 @@ CheckedExpression check_row_expression(Relation relation, const char* text, Stea
     const CheckedExpression checked{
         print_expression(relation, expression), expression.type, expression.column,
         !contain_mutable_functions_after_planning(static_cast<Expr*>(copyObjectImpl(expression.tree))),
-        expression.stable_function};
+        expression.stable_function, expression.columns};
     if (least == Steadiness::kImmutable && !checked.immutable)
         ereport(ERROR, (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
                         errmsg("expression \"%s\" is not IMMUTABLE", text),

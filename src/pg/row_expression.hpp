@@ -27,6 +27,7 @@ struct CheckedExpression {
     AttrNumber column;    // 0 if it is more than a column
     bool immutable;       // by the row alone
     Oid stable_function;  // one of the user's own, which may read tables that nobody watches; or none
+    Bitmapset* columns;   // that it reads
 };
 
 // Reads names by the caller's search_path. ERROR with a hint if there is no such expression over a row of the

@@ -14,6 +14,10 @@ enum class TagKind : char {
     kApplication = 'a',  // the application prompt
     kTenant = 't',
     kUser = 'u',
+    kNamespace = 'n',  // every value of a namespace
+    kPrefix = 'p',     // some values of a namespace, by a prefix of their keys; see forget_prefix()
+    kEntry = 'e',      // one value of a namespace
+    kNamed = 'x',      // whatever the application means by the name
 };
 
 // How many tags of its kind there are, and how much hangs on each: slots are shared out by it, so that a tag
@@ -26,18 +30,39 @@ class Tag {
 
     Tag() = default;
     explicit Tag(TagKind kind, std::string_view key = {})
-        : hash((hash_bytes_extended(reinterpret_cast<const unsigned char*>(key.data()),
-                                    static_cast<int>(key.size()), static_cast<std::uint64_t>(kind)) >>
-                2) |
-               static_cast<std::uint64_t>(class_of(kind)) << 62) {}
+        : hash(with_class(kind, hash_of(key, static_cast<std::uint64_t>(kind)))) {}
+    // Of a key within a namespace.
+    Tag(TagKind kind, std::string_view scope, std::string_view key)
+        : hash(with_class(kind, hash_of(key, hash_of(scope, static_cast<std::uint64_t>(kind))))) {}
+    // One that was remembered by its hash.
+    static Tag of_hash(std::uint64_t hash) noexcept {
+        Tag tag;
+        tag.hash = hash;
+        return tag;
+    }
 
     TagClass tag_class() const noexcept { return static_cast<TagClass>(hash >> 62); }
     bool operator==(const Tag&) const = default;
 
   private:
+    static std::uint64_t hash_of(std::string_view bytes, std::uint64_t seed) noexcept {
+        return hash_bytes_extended(reinterpret_cast<const unsigned char*>(bytes.data()),
+                                   static_cast<int>(bytes.size()), seed);
+    }
+    static std::uint64_t with_class(TagKind kind, std::uint64_t hash) noexcept {
+        return hash >> 2 | static_cast<std::uint64_t>(class_of(kind)) << 62;
+    }
     static constexpr TagClass class_of(TagKind kind) noexcept {
-        if (kind == TagKind::kAll) return TagClass::kAll;
-        return kind == TagKind::kUser ? TagClass::kRow : TagClass::kShared;
+        switch (kind) {
+            case TagKind::kAll:
+                return TagClass::kAll;
+            case TagKind::kUser:
+            case TagKind::kEntry:
+            case TagKind::kNamed:
+                return TagClass::kRow;
+            default:
+                return TagClass::kShared;
+        }
     }
 };
 

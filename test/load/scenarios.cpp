@@ -254,6 +254,43 @@ void look(Scene& s) {
     s.exact(s.a, "now");
 }
 
+// What an application has read and put under a lease must not be given to a snapshot that does not see it.
+void lease(Scene& s) {
+    s.c.run("SELECT prompt_cache.create_namespace('names')");
+    Session old_snapshot(s.conninfo(), "scenario old snapshot");
+    s.b.run(std::string("BEGIN; ") + kChange + "; SELECT prompt_cache.forget_tag('user/1')");
+    old_snapshot.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM load.users");
+    const std::string id = s.a.run("SELECT prompt_cache.lease('names', '1')").text(0, 0);
+    s.b.run("COMMIT");
+    s.a.run(
+        "SELECT prompt_cache.put('names', '1', (SELECT system_prompt FROM load.users WHERE id = 1),"
+        " tags => '{user/1}', lease => $1)",
+        {id});
+    const Rows rows = old_snapshot.run(
+        "SELECT g.found AND g.value IS DISTINCT FROM (SELECT system_prompt FROM load.users WHERE id = 1)"
+        " FROM prompt_cache.get('names', '1') g");
+    s.expect(!rows.flag(0, 0), "a value from the future");
+    old_snapshot.run("COMMIT");
+}
+
+// A build that began before a forget_prefix() is stored after it.
+void prefix_race(Scene& s) {
+    s.c.run("INSERT INTO load.messages VALUES ('old')");
+    s.c.run(
+        "CREATE FUNCTION load.file(key text) RETURNS text LANGUAGE plpgsql STABLE AS"
+        " $$ DECLARE r text; BEGIN SELECT body INTO r FROM load.messages; PERFORM FROM load.tenants; RETURN r; END $$");
+    s.c.run("SELECT prompt_cache.create_namespace('files', 'load.file(text)')");
+    s.a.run("SET client_min_messages = warning");
+    s.a.run("SELECT prompt_cache.fetch('files', 'other')");  // knows the namespace
+    s.b.run("BEGIN; LOCK TABLE load.tenants IN ACCESS EXCLUSIVE MODE");
+    s.a.send("SELECT prompt_cache.fetch('files', 'p1')");
+    s.wait_until_blocked(s.a);
+    s.b.run("UPDATE load.messages SET body = 'new'; SELECT prompt_cache.forget_prefix('files', 'p'); COMMIT");
+    s.a.receive();
+    const Rows rows = s.a.run("SELECT prompt_cache.fetch('files', 'p1')");
+    s.expect(rows.text(0, 0) == "new", "after forget_prefix(): \"" + rows.text(0, 0) + "\"");
+}
+
 struct Named {
     const char* name;
     void (*play)(Scene&);
@@ -272,6 +309,8 @@ const Named kAll[] = {
     {"triggers_off", triggers_off, true},
     {"durable_row", durable_row, true},
     {"ddl", ddl, true},
+    {"lease", lease, true},
+    {"prefix_race", prefix_race, true},
     {"stamp_memo", stamp_memo, true},
     {"schema_swap", schema_swap, true},
     {"set_up", [](Scene&) {}, true},

@@ -369,7 +369,7 @@ class Explorer {
             case kBuilt: {
                 std::optional<std::uint64_t> gen = slot.store_generation(snapshot);
                 if (options_.lease && !options_.lease_with_k)
-                    gen = slot.all_complete(snapshot) ? std::optional(slot.gen) : std::nullopt;
+                    gen = slot.put_generation(snapshot, 0);
                 if (!gen) {
                     next_round();
                     break;

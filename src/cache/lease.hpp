@@ -1,0 +1,53 @@
+// Leases: the right of one caller to build a value outside of the database, and the snapshot by which what it
+// builds is judged.
+//
+// An application reads its tables, makes a value and puts it. What another transaction commits in between it
+// has not seen; the lease tells, since it keeps what was running when it was given: a value is stored only if
+// every writer of its tags was complete for the lease. The application reads after lease() has returned, hence
+// sees at least that much.
+//
+// Leases lie in shared memory, so that lease() and put() may come over two connections of a pool. A snapshot
+// with more running transactions than there is room for is cut at the first that does not fit: what is beyond
+// counts as running, which refuses too much and never too little. A lease ends with its put, or by time.
+#pragma once
+
+#include "cache/judge.hpp"
+
+namespace prompt_cache {
+
+inline constexpr unsigned kLeases = 256;
+inline constexpr unsigned kLeaseRunning = 32;
+inline constexpr std::int64_t kLeaseMicros = 30 * 1000000;
+
+struct LeaseShared {
+    std::int64_t id;       // 0 = free; the lock `leases`, as all below
+    std::uint64_t key;     // the entry's hash, which has the database in it
+    std::int64_t expires;  // monotonic microseconds
+    core::Xid xmin;
+    core::Xid xmax;
+    std::uint32_t count;
+    std::uint32_t running[kLeaseRunning];
+};
+
+struct LeasesShared {
+    LeaseShared place[kLeases];
+};
+
+namespace lease {
+
+// Nothing if somebody else has the lease of this entry, or there is no room for another.
+std::optional<std::int64_t> take(const Judge& judge, const EntryKey& key);
+
+// Ends a lease and gives what it kept; nothing if it has ended before or is another entry's.
+std::optional<LeaseShared> give_back(std::int64_t id, const EntryKey& key) noexcept;
+
+// The snapshot of a lease. Borrows.
+inline core::SnapshotView view_of(const LeaseShared& lease) noexcept {
+    return {lease.xmin, lease.xmax, {lease.running, lease.count}};
+}
+
+// A number that no lease has.
+std::int64_t new_id();
+
+}  // namespace lease
+}  // namespace prompt_cache

@@ -1,0 +1,144 @@
+#include "cache/put.hpp"
+
+#include "cache/lease.hpp"
+#include "cache/writer.hpp"
+
+namespace prompt_cache {
+
+namespace {
+
+using core::applies;
+using core::Rule;
+
+// In TopTransactionContext, the newest first.
+struct PendingLocal {
+    PendingLocal* next;
+    SubTransactionId subtransaction;
+    ValueToStore value;
+    core::SnapshotView view;
+};
+PendingLocal* pending_local = nullptr;
+
+struct PutJudge {
+    core::SnapshotView view;
+    core::Xid own;
+};
+
+std::optional<Dependency> depend_for_put(const void* context, Tag tag) {
+    const auto* judge = static_cast<const PutJudge*>(context);
+    const core::SlotHistory history = slot_of(tag).read_locked();
+    const auto gen = applies(Rule::kLeaseWhole) ? history.put_generation(judge->view, judge->own)
+                                                : history.store_generation(judge->view);
+    if (!gen) return std::nullopt;
+    return Dependency(slot_number(MyDatabaseId, tag), *gen);
+}
+
+core::Xid own_xid() noexcept {
+    return full_xid(GetTopTransactionIdIfAny());
+}
+
+bool can_depend(const PutJudge& judge, const ValueToStore& value) {
+    const auto holds = [&](Tag tag) { return depend_for_put(&judge, tag).has_value(); };
+    return holds(Tag(TagKind::kAll)) && holds(entry_tag(value.name, value.key)) && holds(namespace_tag(value.name)) &&
+           holds(prefix_tag(value.name)) && std::all_of(value.tags.begin(), value.tags.end(), holds);
+}
+
+// The transaction has ended and everybody can see it. Nothing here may raise an error.
+void publish() noexcept {
+    // The oldest first: of two puts to one key the later one stays.
+    PendingLocal* oldest = nullptr;
+    while (pending_local) {
+        PendingLocal* const one = pending_local;
+        pending_local = one->next;
+        one->next = oldest;
+        oldest = one;
+    }
+    for (const PendingLocal* one = oldest; one; one = one->next) {
+        const PutJudge judge{one->view, own_xid()};
+        const auto prefix = depend_for_put(&judge, prefix_tag(one->value.name));
+        if (prefix) store_value(one->value, depend_for_put, &judge, &*prefix, false);
+    }
+}
+
+void at_transaction_event(XactEvent event, void*) {
+    if (event == XACT_EVENT_COMMIT && shared) publish();
+    if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+        pending_local = nullptr;
+}
+
+void at_subtransaction_event(SubXactEvent event, SubTransactionId own, SubTransactionId parent, void*) {
+    if (event == SUBXACT_EVENT_COMMIT_SUB)
+        for (PendingLocal* one = pending_local; one; one = one->next)
+            if (one->subtransaction == own) one->subtransaction = parent;
+    if (event == SUBXACT_EVENT_ABORT_SUB)
+        while (pending_local && pending_local->subtransaction >= own) pending_local = pending_local->next;
+}
+
+template <typename T>
+std::span<const T> keep(std::span<const T> items) {
+    auto* copy = static_cast<T*>(MemoryContextAlloc(TopTransactionContext, items.size_bytes() + 1));
+    memcpy(static_cast<void*>(copy), items.data(), items.size_bytes());
+    return {copy, items.size()};
+}
+
+std::string_view keep(std::string_view bytes) {
+    const std::span<const char> copy = keep(std::span<const char>(bytes.data(), bytes.size()));
+    return {copy.data(), copy.size()};
+}
+
+bool hangs_on(const ValueToStore& value, Tag tag) {
+    return tag == Tag(TagKind::kAll) || tag == entry_tag(value.name, value.key) || tag == namespace_tag(value.name) ||
+           tag == prefix_tag(value.name) ||
+           std::find(value.tags.begin(), value.tags.end(), tag) != value.tags.end();
+}
+
+}  // namespace
+
+void drop_puts_on(Tag tag) noexcept {
+    for (PendingLocal** link = &pending_local; *link;) {
+        if (hangs_on((*link)->value, tag))
+            *link = (*link)->next;
+        else
+            link = &(*link)->next;
+    }
+}
+
+void install_puts() {
+    RegisterXactCallback(at_transaction_event, nullptr);
+    RegisterSubXactCallback(at_subtransaction_event, nullptr);
+}
+
+bool put_value(ValueContext& context, const NewPut& put) {
+    const Namespace& space = *context.space;
+    std::optional<LeaseShared> lease;
+    if (put.lease && shared) lease = lease::give_back(*put.lease, EntryKey(EntryKind::kValue, put.key, space.wiring()));
+    if ((put.lease && !lease) || !context.use_memory || context.judge.by != Judge::By::kMarks || !space.sound() ||
+        put.tags.size() > kMaxFurtherTags - 2 || (put.value && put.value->size() > memory::largest_value()))
+        return false;
+
+    const core::SnapshotView view = lease ? lease::view_of(*lease) : context.judge.view;
+    if (view.xmin < context.judge.since) return false;
+    ValueToStore value{
+        .wiring = space.wiring(),
+        .partition = space.partition,
+        .name = space.name(),
+        .key = put.key,
+        .flags = static_cast<std::uint8_t>(kPut | (put.value ? kFound : 0)),
+        .value = put.value.value_or(std::string_view{}),
+        .tags = put.tags,
+        .lifetime = put.lifetime,
+        .deadline = INT64_MAX,
+    };
+    if (!can_depend({view, own_xid()}, value)) return false;
+
+    value.name = keep(value.name);
+    value.key = keep(value.key);
+    value.value = keep(value.value);
+    value.tags = keep(value.tags);
+    auto* pending = static_cast<PendingLocal*>(MemoryContextAlloc(TopTransactionContext, sizeof(PendingLocal)));
+    *pending = {pending_local, GetCurrentSubTransactionId(), value, {view.xmin, view.xmax, keep(view.running)}};
+    pending_local = pending;
+    return true;
+}
+
+}  // namespace prompt_cache
