@@ -561,25 +561,32 @@ CREATE FUNCTION prompt_cache._create_triggers(source regclass, role text, argume
 $$;
 COMMENT ON FUNCTION prompt_cache._create_triggers(regclass, text, text[]) IS 'Puts the triggers of an attached table on it.';
 
--- Turns our triggers back to ENABLE ALWAYS where a restore or ENABLE TRIGGER ALL has changed them.
-CREATE FUNCTION prompt_cache._repair_triggers() RETURNS boolean
+-- Turns our triggers back to ENABLE ALWAYS where a restore or ENABLE TRIGGER ALL has changed them. A table that somebody has
+-- locked is left for later: who waits for such a lock holds up everybody who comes after.
+CREATE FUNCTION prompt_cache._repair_triggers(OUT repaired integer, OUT locked integer)
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    t        record;
-    repaired boolean := false;
+    t record;
 BEGIN
-    FOR t IN SELECT g.tgname, s.relation::regclass AS source
+    repaired := 0;
+    locked := 0;
+    FOR t IN SELECT s.relation::regclass AS source, string_agg(format('ENABLE ALWAYS TRIGGER %I', g.tgname), ', ') AS commands
                FROM (SELECT relation FROM prompt_cache._sources() UNION SELECT relation FROM prompt_cache._watch_sources()) s
                JOIN pg_trigger g ON g.tgrelid = s.relation
               WHERE g.tgfoid = 'prompt_cache._source_changed()'::regprocedure AND g.tgenabled = 'O'
+              GROUP BY s.relation
     LOOP
-        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', t.source, t.tgname);
-        repaired := true;
+        BEGIN
+            EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE NOWAIT', t.source);
+            EXECUTE format('ALTER TABLE %s %s', t.source, t.commands);
+            repaired := repaired + 1;
+        EXCEPTION WHEN lock_not_available THEN
+            locked := locked + 1;
+        END;
     END LOOP;
-    RETURN repaired;
 END
 $$;
-COMMENT ON FUNCTION prompt_cache._repair_triggers() IS 'Turns our triggers from ENABLE back to ENABLE ALWAYS; true if there were any.';
+COMMENT ON FUNCTION prompt_cache._repair_triggers() IS 'Turns our triggers from ENABLE back to ENABLE ALWAYS: on how many tables, and how many are locked by somebody.';
 
 CREATE FUNCTION prompt_cache._purge() RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_purge';
@@ -670,6 +677,8 @@ COMMENT ON FUNCTION prompt_cache._flush() IS 'Writes what memory holds to the du
 
 CREATE FUNCTION prompt_cache.flush() RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    triggers record;
 BEGIN
     IF current_setting('transaction_read_only')::boolean THEN
         RAISE EXCEPTION 'cannot execute prompt_cache.flush() in a read-only transaction'
@@ -677,12 +686,19 @@ BEGIN
                   HINT = CASE WHEN pg_is_in_recovery() THEN 'The durable tier is written on the primary.'
                               ELSE 'Call it in a transaction that may write.' END;
     END IF;
-    IF prompt_cache._repair_triggers() THEN
+    IF EXISTS (SELECT FROM prompt_cache._attachment() w WHERE w.problem IS NULL) THEN
+        PERFORM prompt_cache._purge();
+    END IF;
+    -- After the long work, since the table stays locked until the transaction ends.
+    SELECT * INTO triggers FROM prompt_cache._repair_triggers();
+    IF triggers.repaired > 0 THEN
         RAISE NOTICE 'triggers of prompt_cache were turned back to ENABLE ALWAYS'
             USING DETAIL = 'What was cached before cannot be trusted any more and is not written.';
     END IF;
-    IF EXISTS (SELECT FROM prompt_cache._attachment() w WHERE w.problem IS NULL) THEN
-        PERFORM prompt_cache._purge();
+    IF triggers.locked > 0 THEN
+        RAISE NOTICE 'triggers of prompt_cache are not ENABLE ALWAYS, and their table is locked'
+            USING DETAIL = 'Nothing is cached until they are turned back.',
+                  HINT = 'Call prompt_cache.flush() again, or wait for a worker to do it.';
     END IF;
     RETURN prompt_cache._flush();
 END
@@ -740,7 +756,6 @@ BEGIN
     END;
     BEGIN
         -- Last, since it locks the user's tables until the end, if there is anything to repair.
-        SET LOCAL lock_timeout = '100ms';
         PERFORM prompt_cache._repair_triggers();
     EXCEPTION WHEN OTHERS THEN
         RAISE LOG 'prompt_cache: triggers could not be repaired: %', SQLERRM;
