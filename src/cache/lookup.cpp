@@ -22,39 +22,38 @@ void say_once_that_nothing_is_cached() {
                      errhint("Add prompt_cache to shared_preload_libraries and restart the server.")));
 }
 
-// The entries of a user's prompt, all in memory and valid. Those of layers that the prompt does not have are
-// not used.
+// The entries of a user's prompt, all in memory and valid; null for a layer that the prompt does not have.
 struct FoundLayers {
-    FoundEntry entry[core::kLayers];
-    bool used[core::kLayers] = {false, false, true};
+    FoundEntry user;
+    const FoundEntry* entry[core::kLayers] = {nullptr, nullptr, &user};
     bool absent = false;  // there is no such user
-
-    const FoundEntry* of(core::LayerIndex layer) const { return used[layer] ? &entry[layer] : nullptr; }
 };
 
-bool find_layers(const LookupContext& context, std::string_view user_key, FoundLayers& found) {
-    FoundEntry& user = found.entry[core::kUserLayer];
-    if (!find_valid(context, core::kUserLayer, user_key, user)) return false;
+bool find_layers(const LookupContext& context, const EntryKey& user_key, FoundLayers& found) {
+    // The application's entry needs no key: it is judged while the user's is on its way.
+    memory::prefetch_entry(user_key);
+    const FoundEntry* application = find_valid_shared(context, core::kApplicationLayer, {});
+    const FoundEntry& user = found.user;
+    if (!find_valid(context, core::kUserLayer, user_key, found.user)) return false;
+    memory::prefetch_value(user);
     found.absent = !user.has(kFound);
     if (found.absent) return true;
     if (user.has(kHasPointer)) {
         char tenant_key[kMaxKeyLength];
         if (!memory::read_pointer(user, tenant_key) || !memory::still_there(user)) return false;
-        if (!find_valid(context, core::kTenantLayer, {tenant_key, user.header.pointer_length},
-                        found.entry[core::kTenantLayer]))
-            return false;
-        found.used[core::kTenantLayer] = true;
+        found.entry[core::kTenantLayer] =
+            find_valid_shared(context, core::kTenantLayer, {tenant_key, user.header.pointer_length});
+        if (!found.entry[core::kTenantLayer]) return false;
     }
-    found.used[core::kApplicationLayer] = true;
-    return find_valid(context, core::kApplicationLayer, {}, found.entry[core::kApplicationLayer]);
+    found.entry[core::kApplicationLayer] = application;
+    return application != nullptr;
 }
 
 // A prompt that was composed anew is to be saved, by a primary and where the table may be trusted later.
 void note_for_saving(const LookupContext& context, const FoundLayers& found) {
     if (found.absent || context.judge.by != Judge::By::kMarks || !context.attachment->durable()) return;
-    saving::note(found.entry[core::kUserLayer],
-                 saving::composition_of(found.of(core::kUserLayer), found.of(core::kTenantLayer),
-                                        found.of(core::kApplicationLayer)));
+    saving::note(found.user, saving::composition_of(&found.user, found.entry[core::kTenantLayer],
+                                                    found.entry[core::kApplicationLayer]));
 }
 
 // Memory of a large answer, of its output form and of its message is malloc's own and free again when the row
@@ -70,13 +69,13 @@ void keep_heap_for(std::size_t answer) {
 }
 
 // All layers in memory and valid: one allocation, one copy. Nothing if any is not, or changed under the copy.
-text* hit(const LookupContext& context, std::string_view user_key, bool& absent) {
+text* hit(const LookupContext& context, const EntryKey& user_key, bool& absent) {
     FoundLayers found;
     if (!find_layers(context, user_key, found)) return nullptr;
     absent = found.absent;
     std::array<std::size_t, core::kLayers> lengths{};
     for (unsigned layer = 0; layer < core::kLayers && !absent; layer++)
-        if (found.used[layer]) lengths[layer] = found.entry[layer].header.value_length;
+        if (found.entry[layer]) lengths[layer] = found.entry[layer]->header.value_length;
 
     PC_PAUSE("lookup|copy");
     const core::Composition composition(lengths);
@@ -88,8 +87,8 @@ text* hit(const LookupContext& context, std::string_view user_key, bool& absent)
     composition.write_frame(VARDATA(prompt));
     bool whole = true;
     for (unsigned layer = 0; layer < core::kLayers; layer++) {
-        if (!found.used[layer]) continue;
-        const FoundEntry& entry = found.entry[layer];
+        if (!found.entry[layer]) continue;
+        const FoundEntry& entry = *found.entry[layer];
         if (lengths[layer] > 0)
             whole = whole && memory::read_value(entry, VARDATA(prompt) + composition.offset(layer));
         whole = whole && memory::still_there(entry);
@@ -99,18 +98,21 @@ text* hit(const LookupContext& context, std::string_view user_key, bool& absent)
         return nullptr;
     }
     for (unsigned layer = 0; layer < core::kLayers; layer++)
-        if (found.used[layer]) memory::count_use(found.entry[layer]);
+        if (found.entry[layer]) memory::count_use(*found.entry[layer]);
     note_for_saving(context, found);
     return prompt;
 }
 
-// The user's bucket and slot follow from the key alone: they are fetched while the wiring is judged.
-void prefetch_user(const KeyInput& input) noexcept {
-    if (!shared || !input.number) return;
-    KeyBuffer buffer;
-    const std::string_view key{buffer.bytes, static_cast<std::size_t>(pg_lltoa(*input.number, buffer.bytes))};
-    memory::prefetch(EntryKey(EntryKind::kUser, key));
-    __builtin_prefetch(&slot_of(Tag(TagKind::kUser, key)));
+// The user's bucket and slot follow from the key alone: they are fetched while the wiring is judged. A number
+// is written alike in every type of key that takes one.
+std::optional<EntryKey> prefetch_user(const KeyInput& input, KeyBuffer& buffer) noexcept {
+    if (!shared || !input.number) return std::nullopt;
+    const std::string_view text{buffer.bytes,
+                                static_cast<std::size_t>(pg_lltoa(*input.number, buffer.bytes))};
+    const EntryKey key(EntryKind::kUser, text);
+    memory::prefetch(key);
+    __builtin_prefetch(&slot_of(Tag(TagKind::kUser, text)));
+    return key;
 }
 
 void count_call(const LookupContext& context, Source source, bool bypassed) noexcept {
@@ -200,15 +202,16 @@ void close_lookup(LookupContext& context) {
 
 PromptAnswer get_or_build(const KeyInput& input) {
     const std::int64_t began = settings::log_lookups ? microseconds() : 0;
-    prefetch_user(input);
-    LookupContext context = open_lookup();
     KeyBuffer buffer;
+    const std::optional<EntryKey> early = prefetch_user(input, buffer);
+    LookupContext context = open_lookup();
     const std::string_view key = canonical_key(context.attachment->user_key(), input, buffer);
 
     PromptAnswer answer;
     bool absent = false;
     bool bypassed = false;
-    if (context.use_memory) answer.prompt = hit(context, key, absent);
+    if (context.use_memory)
+        answer.prompt = hit(context, early ? *early : EntryKey(EntryKind::kUser, key), absent);
     if (!answer.prompt) {
         const LayersLocal layers = collect_layers(context, key);
         answer.source = layers.source;
@@ -216,7 +219,7 @@ PromptAnswer get_or_build(const KeyInput& input) {
         absent = !layers.layer[core::kUserLayer].found;
         if (!absent) answer.prompt = compose(layers);
         FoundLayers found;
-        if (context.use_memory && !bypassed && find_layers(context, key, found))
+        if (context.use_memory && !bypassed && find_layers(context, EntryKey(EntryKind::kUser, key), found))
             note_for_saving(context, found);
     }
     if (absent) answer.prompt = nullptr;
