@@ -40,7 +40,9 @@ LayerLocal explain_layer(LookupContext& context, ReturnSetInfo* result, core::La
                          std::string_view key, std::string_view user_key) {
     const bool stores = context.use_memory && context.attachment->sound();
     FoundEntry found;
-    const Verdict verdict = context.use_memory ? judge_entry(context, layer, key, found) : Verdict::kNotThere;
+    const Verdict verdict = context.use_memory
+                                ? judge_entry(context, layer, EntryKey(kLayerTraits[layer].kind, key), found)
+                                : Verdict::kNotThere;
     const char* memory_says = context.use_memory ? describe(verdict) : "not asked";
     std::optional<LayerLocal> value;
     const char* from = "memory";

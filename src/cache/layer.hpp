@@ -22,12 +22,20 @@ inline constexpr LayerTraits kLayerTraits[core::kLayers] = {
 
 // An entry in memory that is exact under the lookup's snapshot. What is found must still be copied and
 // confirmed.
-bool find_valid(const LookupContext& context, core::LayerIndex layer, std::string_view key,
-                FoundEntry& found);
+bool find_valid(const LookupContext& context, core::LayerIndex layer, const EntryKey& key, FoundEntry& found);
+inline bool find_valid(const LookupContext& context, core::LayerIndex layer, std::string_view key,
+                       FoundEntry& found) {
+    return find_valid(context, layer, EntryKey(kLayerTraits[layer].kind, key), found);
+}
+
+// The same for a layer that many prompts share: the entry found last is not looked for again while its bucket
+// has not moved. Null if there is no valid one; holds until the next call for the layer.
+const FoundEntry* find_valid_shared(const LookupContext& context, core::LayerIndex layer,
+                                    std::string_view key);
 
 // Why an entry that is there is not used, for explain().
 enum class Verdict { kHit, kNotThere, kExpired, kDirty, kChanged };
-Verdict judge_entry(const LookupContext& context, core::LayerIndex layer, std::string_view key,
+Verdict judge_entry(const LookupContext& context, core::LayerIndex layer, const EntryKey& key,
                     FoundEntry& found);
 
 // The tag on which a layer hangs besides `*`.

@@ -24,61 +24,73 @@ void say_once_that_nothing_is_cached() {
                      errhint("Add prompt_cache to shared_preload_libraries and restart the server.")));
 }
 
-// The entries of a user's prompt, all in memory and valid. Those of layers that the prompt does not have are
-// not used.
+// The entries of a user's prompt, all in memory and valid; null for a layer that the prompt does not have.
 struct FoundLayers {
-    FoundEntry entry[core::kLayers];
-    bool used[core::kLayers] = {false, false, true};
+    FoundEntry user;
+    const FoundEntry* entry[core::kLayers] = {nullptr, nullptr, &user};
     bool absent = false;  // there is no such user
-
-    const FoundEntry* of(core::LayerIndex layer) const { return used[layer] ? &entry[layer] : nullptr; }
 };
 
-bool find_layers(const LookupContext& context, std::string_view user_key, FoundLayers& found) {
-    FoundEntry& user = found.entry[core::kUserLayer];
-    if (!find_valid(context, core::kUserLayer, user_key, user)) return false;
+bool find_layers(const LookupContext& context, const EntryKey& user_key, FoundLayers& found) {
+    // The application's entry needs no key: it is judged while the user's is on its way.
+    memory::prefetch_entry(user_key);
+    const FoundEntry* application = find_valid_shared(context, core::kApplicationLayer, {});
+    const FoundEntry& user = found.user;
+    if (!find_valid(context, core::kUserLayer, user_key, found.user)) return false;
+    memory::prefetch_value(user);
     found.absent = !user.has(kFound);
     if (found.absent) return true;
     if (user.has(kHasPointer)) {
         char tenant_key[kMaxKeyLength];
         if (!memory::read_pointer(user, tenant_key) || !memory::still_there(user)) return false;
-        if (!find_valid(context, core::kTenantLayer, {tenant_key, user.header.pointer_length},
-                        found.entry[core::kTenantLayer]))
-            return false;
-        found.used[core::kTenantLayer] = true;
+        found.entry[core::kTenantLayer] =
+            find_valid_shared(context, core::kTenantLayer, {tenant_key, user.header.pointer_length});
+        if (!found.entry[core::kTenantLayer]) return false;
     }
-    found.used[core::kApplicationLayer] = true;
-    return find_valid(context, core::kApplicationLayer, {}, found.entry[core::kApplicationLayer]);
+    found.entry[core::kApplicationLayer] = application;
+    return application != nullptr;
 }
 
 // A prompt that was composed anew is to be saved, by a primary and where the table may be trusted later.
 void note_for_saving(const LookupContext& context, const FoundLayers& found) {
     if (found.absent || context.judge.by != Judge::By::kMarks || !context.attachment->durable()) return;
-    saving::note(found.entry[core::kUserLayer],
-                 saving::composition_of(found.of(core::kUserLayer), found.of(core::kTenantLayer),
-                                        found.of(core::kApplicationLayer)));
+    saving::note(found.user, saving::composition_of(&found.user, found.entry[core::kTenantLayer],
+                                                    found.entry[core::kApplicationLayer]));
+}
+
+// Memory of a large answer, of its output form and of its message is malloc's own and free again when the row
+// has been sent. glibc gives free memory at the heap's end back to the kernel beyond 128 KB, to ask for it
+// again in the next call: two system calls and the page faults, a third of the rate at 32 KB. It keeps twice
+// the largest block that it was ever given back, so one is given back before the first such answer.
+void keep_heap_for(std::size_t answer) {
+    constexpr std::size_t kMost = 16 << 20;
+    static std::size_t kept = 8 << 10;
+    if (answer <= kept) return;
+    kept = std::bit_ceil(answer);
+    if (void* block = palloc_extended(std::min(4 * kept, kMost), MCXT_ALLOC_NO_OOM)) pfree(block);
 }
 
 // All layers in memory and valid: one allocation, one copy. Nothing if any is not, or changed under the copy.
-text* hit(const LookupContext& context, std::string_view user_key, bool& absent) {
+text* hit(const LookupContext& context, const EntryKey& user_key, bool& absent) {
     FoundLayers found;
     if (!find_layers(context, user_key, found)) return nullptr;
     absent = found.absent;
     std::array<std::size_t, core::kLayers> lengths{};
     for (unsigned layer = 0; layer < core::kLayers && !absent; layer++)
-        if (found.used[layer]) lengths[layer] = found.entry[layer].header.value_length;
+        if (found.entry[layer]) lengths[layer] = found.entry[layer]->header.value_length;
 
     PC_PAUSE("lookup|copy");
     const core::Composition composition(lengths);
     if (VARHDRSZ + composition.size() > MaxAllocSize) return nullptr;  // for the slow way to complain about
+    keep_heap_for(composition.size());
     text* prompt = static_cast<text*>(palloc_extended(VARHDRSZ + composition.size(), MCXT_ALLOC_NO_OOM));
     if (!prompt) return nullptr;
     SET_VARSIZE(prompt, VARHDRSZ + composition.size());
     composition.write_frame(VARDATA(prompt));
     bool whole = true;
     for (unsigned layer = 0; layer < core::kLayers; layer++) {
-        if (!found.used[layer]) continue;
-        const FoundEntry& entry = found.entry[layer];
+        if (!found.entry[layer]) continue;
+        const FoundEntry& entry = *found.entry[layer];
         if (lengths[layer] > 0)
             whole = whole && memory::read_value(entry, VARDATA(prompt) + composition.offset(layer));
         whole = whole && memory::still_there(entry);
@@ -88,18 +100,21 @@ text* hit(const LookupContext& context, std::string_view user_key, bool& absent)
         return nullptr;
     }
     for (unsigned layer = 0; layer < core::kLayers; layer++)
-        if (found.used[layer]) memory::count_use(found.entry[layer]);
+        if (found.entry[layer]) memory::count_use(*found.entry[layer]);
     note_for_saving(context, found);
     return prompt;
 }
 
-// The user's bucket and slot follow from the key alone: they are fetched while the wiring is judged.
-void prefetch_user(const KeyInput& input) noexcept {
-    if (!shared || !input.number) return;
-    KeyBuffer buffer;
-    const std::string_view key{buffer.bytes, static_cast<std::size_t>(pg_lltoa(*input.number, buffer.bytes))};
-    memory::prefetch(EntryKey(EntryKind::kUser, key));
-    __builtin_prefetch(&slot_of(Tag(TagKind::kUser, key)));
+// The user's bucket and slot follow from the key alone: they are fetched while the wiring is judged. A number
+// is written alike in every type of key that takes one.
+std::optional<EntryKey> prefetch_user(const KeyInput& input, KeyBuffer& buffer) noexcept {
+    if (!shared || !input.number) return std::nullopt;
+    const std::string_view text{buffer.bytes,
+                                static_cast<std::size_t>(pg_lltoa(*input.number, buffer.bytes))};
+    const EntryKey key(EntryKind::kUser, text);
+    memory::prefetch(key);
+    __builtin_prefetch(&slot_of(Tag(TagKind::kUser, text)));
+    return key;
 }
 
 void count_call(const LookupContext& context, Source source, bool bypassed) noexcept {
@@ -189,17 +204,18 @@ void close_lookup(LookupContext& context) {
 
 PromptAnswer get_or_build(const KeyInput& input) {
     const std::int64_t began = settings::log_lookups ? microseconds() : 0;
-    prefetch_user(input);
     BuildLocal* const build_around = building::current();
     if (build_around) build_around->unfinished++;
-    LookupContext context = open_lookup();
     KeyBuffer buffer;
+    const std::optional<EntryKey> early = prefetch_user(input, buffer);
+    LookupContext context = open_lookup();
     const std::string_view key = canonical_key(context.attachment->user_key(), input, buffer);
 
     PromptAnswer answer;
     bool absent = false;
     bool bypassed = false;
-    if (context.use_memory && !build_around) answer.prompt = hit(context, key, absent);
+    if (context.use_memory && !build_around)
+        answer.prompt = hit(context, early ? *early : EntryKey(EntryKind::kUser, key), absent);
     if (!answer.prompt) {
         const LayersLocal layers = build_around && build_around->uncached ? build_layers(context, key)
                                                                            : collect_layers(context, key);
@@ -209,7 +225,7 @@ PromptAnswer get_or_build(const KeyInput& input) {
         absent = !layers.layer[core::kUserLayer].found;
         if (!absent) answer.prompt = compose(layers);
         FoundLayers found;
-        if (context.use_memory && !bypassed && find_layers(context, key, found))
+        if (context.use_memory && !bypassed && find_layers(context, EntryKey(EntryKind::kUser, key), found))
             note_for_saving(context, found);
     }
     if (absent) answer.prompt = nullptr;

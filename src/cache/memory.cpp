@@ -45,6 +45,13 @@ bool same_key(const char* stored, std::string_view key) noexcept {
     return true;
 }
 
+// Dependencies and key lie on the second line, the value begins there; the use is counted at the end.
+void prefetch_at(std::uint32_t unit) noexcept {
+    for (unsigned line = 0; line < 3; line++)
+        __builtin_prefetch(payload_at(unit) + line * core::Arena::kUnitBytes);
+    __builtin_prefetch(&shared.uses[unit], 1);
+}
+
 // Fills `found` with the header and tags of the entry at `unit`, if it has `key`. Everything may be torn.
 bool matches(std::uint32_t unit, const EntryKey& key, FoundEntry& found) noexcept {
     const EntryShared& header = found.header;
@@ -77,6 +84,22 @@ void prefetch(const EntryKey& key) noexcept {
     __builtin_prefetch(&bucket_of(key.hash));
 }
 
+void prefetch_entry(const EntryKey& key) noexcept {
+    const std::uint32_t unit = bucket_of(key.hash).head.load(std::memory_order_relaxed);
+    if (unit < shared.units) prefetch_at(unit);
+}
+
+void prefetch_value(const FoundEntry& found) noexcept {
+    constexpr std::size_t kLines = 12;  // the processor goes on by itself, but not over the end of a page
+    constexpr std::size_t kPage = 4096;
+    const std::size_t end = std::min(found.value_offset() + found.header.value_length, found.piece);
+    const std::byte* entry = payload_at(found.unit);
+    for (std::size_t line = 3; line < kLines && line * core::Arena::kUnitBytes < end; line++)
+        __builtin_prefetch(entry + line * core::Arena::kUnitBytes);
+    const std::size_t next_page = kPage - reinterpret_cast<std::uintptr_t>(entry) % kPage;
+    if (next_page < end) __builtin_prefetch(entry + next_page);
+}
+
 bool find(const EntryKey& key, FoundEntry& found) noexcept {
     if (key.text.size() > kMaxKeyLength) return false;
     found.bucket = &bucket_of(key.hash);
@@ -87,12 +110,7 @@ bool find(const EntryKey& key, FoundEntry& found) noexcept {
         std::uint32_t unit = found.bucket->head.load(std::memory_order_relaxed);
         for (int steps = 0; unit != 0 && unit < shared.units && steps < kMaxChain; steps++) {
             const auto* entry = reinterpret_cast<const EntryShared*>(payload_at(unit));
-            // Dependencies and key lie on the next line, the value begins there; the use is counted at the
-            // end.
-            __builtin_prefetch(entry);
-            __builtin_prefetch(payload_at(unit) + core::Arena::kUnitBytes);
-            __builtin_prefetch(payload_at(unit) + 2 * core::Arena::kUnitBytes);
-            __builtin_prefetch(&shared.uses[unit], 1);
+            prefetch_at(unit);
             if (__atomic_load_n(&entry->hash, __ATOMIC_RELAXED) == key.hash &&
                 (matched = matches(unit, key, found)))
                 break;
@@ -109,11 +127,6 @@ bool read_pointer(const FoundEntry& found, char* to) noexcept {
 
 bool read_value(const FoundEntry& found, char* to) noexcept {
     return read(found, found.value_offset(), to, found.header.value_length);
-}
-
-bool still_there(const FoundEntry& found) noexcept {
-    std::atomic_thread_fence(std::memory_order_acquire);  // pairs with the release fence in BucketChange
-    return found.bucket->seq.load(std::memory_order_relaxed) == found.seq;
 }
 
 void count_use(const FoundEntry& found) noexcept {

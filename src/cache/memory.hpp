@@ -130,8 +130,11 @@ namespace memory {
 // Microseconds of a clock that nobody can set.
 std::int64_t now() noexcept;
 
-// Asks for the cache line where find() will begin.
+// Ask for the cache lines that find() and read_value() will need: where it begins, the first entry of the
+// bucket, the value. They change nothing but time.
 void prefetch(const EntryKey& key) noexcept;
+void prefetch_entry(const EntryKey& key) noexcept;
+void prefetch_value(const FoundEntry& found) noexcept;
 
 // A reader's steps. find() and read_…() may return what is being changed; only while still_there() says so is
 // any of it true. find() gives up (false) after a few moves of the bucket. Whether it has expired is for the
@@ -139,7 +142,10 @@ void prefetch(const EntryKey& key) noexcept;
 bool find(const EntryKey& key, FoundEntry& found) noexcept;
 bool read_pointer(const FoundEntry& found, char* to) noexcept;
 bool read_value(const FoundEntry& found, char* to) noexcept;
-bool still_there(const FoundEntry& found) noexcept;
+inline bool still_there(const FoundEntry& found) noexcept {
+    std::atomic_thread_fence(std::memory_order_acquire);  // pairs with the release fence in BucketChange
+    return found.bucket->seq.load(std::memory_order_relaxed) == found.seq;
+}
 void count_use(const FoundEntry& found) noexcept;
 
 // How old an entry may become, whatever its namespace says: memory_ttl in microseconds.
