@@ -4,6 +4,7 @@
 #include "cache/shared.hpp"
 #include "cache/slots.hpp"
 #include "cache/writer.hpp"
+#include "pg/expression_objects.hpp"
 #include "pg/settings.hpp"
 
 namespace prompt_cache {
@@ -30,7 +31,7 @@ struct VacuumLocal {
 
 // What own commands have sent messages about.
 struct OwnDdlLocal {
-    static constexpr std::size_t kMax = 64;
+    static constexpr std::size_t kMax = 256;
     std::array<std::uint32_t, kMax> objects{};
     std::size_t count = 0;
     bool too_many = false;
@@ -39,6 +40,8 @@ struct OwnDdlLocal {
     // 0 stands for anything.
     void note(std::uint32_t object) noexcept {
         if (!IsTransactionState() || !TransactionIdIsValid(GetTopTransactionIdIfAny())) return;
+        const auto end = objects.begin() + count;
+        if (std::find(objects.begin(), end, object) != end) return;
         if (object == 0 || count == kMax)
             too_many = true;
         else
@@ -52,7 +55,7 @@ struct OwnDdlLocal {
     }
 };
 OwnDdlLocal relations_local;
-OwnDdlLocal schemas_local;  // by hash value
+OwnDdlLocal objects_local;
 
 bool writes(const QueryDesc* query) noexcept {
     return query->operation != CMD_SELECT || (query->plannedstmt && query->plannedstmt->hasModifyingCTE);
@@ -161,11 +164,13 @@ void utility_hook(PC_UTILITY_PARAMETERS) {
 // These run for own DDL at the end of each command and for others' whenever messages are read. Without an own
 // id there is no own DDL.
 void relation_changed(Datum, Oid relation) {
-    if (!OidIsValid(relation) || relation >= FirstNormalObjectId) relations_local.note(relation);
+    if (OidIsValid(relation) && relation < FirstNormalObjectId) return;
+    relations_local.note(relation);
+    objects_local.note(OidIsValid(relation) ? catalog_object(kNoCache, relation) : 0);
 }
 
-void schema_changed(Datum, int, std::uint32_t hash) {
-    schemas_local.note(hash);
+void object_changed(Datum, int cache, std::uint32_t hash) {
+    objects_local.note(hash == 0 ? 0 : catalog_object(cache, hash));
 }
 
 bool statement_in_flight(Snapshot snapshot) noexcept {
@@ -184,7 +189,8 @@ void install_transaction_hooks() {
     previous_utility = ProcessUtility_hook;
     ProcessUtility_hook = utility_hook;
     CacheRegisterRelcacheCallback(relation_changed, static_cast<Datum>(0));
-    CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, static_cast<Datum>(0));
+    for (const int cache : kObjectCaches)
+        CacheRegisterSyscacheCallback(cache, object_changed, static_cast<Datum>(0));
 }
 
 namespace {
@@ -216,11 +222,11 @@ Judge open_judge() {
 }
 
 bool has_own_ddl() noexcept {
-    return applies(Rule::kOwnDdl) && (relations_local.any() || schemas_local.any());
+    return applies(Rule::kOwnDdl) && (relations_local.any() || objects_local.any());
 }
 
-bool own_ddl_concerns(std::span<const Oid> sources, std::span<const std::uint32_t> schemas) noexcept {
-    return has_own_ddl() && (relations_local.concerns(sources) || schemas_local.concerns(schemas));
+bool own_ddl_concerns(std::span<const Oid> sources, std::span<const std::uint32_t> objects) noexcept {
+    return has_own_ddl() && (relations_local.concerns(sources) || objects_local.concerns(objects));
 }
 
 bool is_vacuuming() noexcept {
@@ -229,8 +235,8 @@ bool is_vacuuming() noexcept {
 }
 
 void forget_transaction() noexcept {
-    relations_local.count = schemas_local.count = 0;
-    relations_local.too_many = schemas_local.too_many = false;
+    relations_local.count = objects_local.count = 0;
+    relations_local.too_many = objects_local.too_many = false;
 }
 
 const char* describe(Bypass reason) noexcept {

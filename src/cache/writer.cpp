@@ -7,6 +7,7 @@
 #include "cache/sources.hpp"
 #include "cache/transaction.hpp"
 #include "core/tag_set.hpp"
+#include "pg/expression_objects.hpp"
 #include "pg/pause.hpp"
 #include "tier/nonce.hpp"
 
@@ -26,14 +27,35 @@ core::Xid own_xid() {
     return U64FromFullTransactionId(GetTopFullTransactionId());
 }
 
+// What a message is about.
+struct Changed {
+    Oid relation = InvalidOid;
+    std::uint32_t object = 0;
+    bool anything = false;
+};
+
 // Most messages are about what cannot be a source: catalogs, temporary tables, indexes. One that is gone can
-// be.
+// be, and what is a composite type can be part of an expression.
 bool can_be_source(Oid relation) {
-    if (!OidIsValid(relation)) return true;  // stands for all
     if (relation < FirstNormalObjectId) return false;
     const char kind = get_rel_relkind(relation);
-    return kind == '\0' || ((kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE) &&
-                            get_rel_persistence(relation) != RELPERSISTENCE_TEMP);
+    return kind == '\0' || kind == RELKIND_COMPOSITE_TYPE ||
+           ((kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE) &&
+            get_rel_persistence(relation) != RELPERSISTENCE_TEMP);
+}
+
+std::optional<Changed> changed_by(const SharedInvalidationMessage& message) {
+    if (message.id == SHAREDINVALRELCACHE_ID) {
+        const Oid relation = message.rc.relId;
+        if (message.rc.dbId != MyDatabaseId) return std::nullopt;
+        if (!OidIsValid(relation)) return Changed{.anything = true};
+        if (!can_be_source(relation)) return std::nullopt;
+        return Changed{.relation = relation, .object = catalog_object(kNoCache, relation)};
+    }
+    if (message.id < 0 || message.cc.dbId != MyDatabaseId ||
+        std::find(std::begin(kObjectCaches), std::end(kObjectCaches), message.id) == std::end(kObjectCaches))
+        return std::nullopt;
+    return Changed{.object = catalog_object(message.id, message.cc.hashValue)};
 }
 
 // Did this transaction change the definition of a source? VACUUM and ANALYZE send the same messages as DDL;
@@ -46,15 +68,13 @@ bool changed_a_source() {
     bool found = false;
     std::optional<SourceSet> sources;
     for (int i = 0; i < count && !found; i++) {
-        const SharedInvalidationMessage& message = messages[i];
-        const bool about_relation = message.id == SHAREDINVALRELCACHE_ID && message.rc.dbId == MyDatabaseId &&
-                                    can_be_source(message.rc.relId);
-        const bool about_schema = message.id == NAMESPACEOID && message.cc.dbId == MyDatabaseId;
-        if (!about_relation && !about_schema) continue;
+        const std::optional<Changed> changed = changed_by(messages[i]);
+        if (!changed) continue;
         if (!sources) sources = current_sources();
         if (sources->empty()) break;
-        found = about_schema ? sources->contains_schema(message.cc.hashValue)
-                             : !OidIsValid(message.rc.relId) || sources->contains(message.rc.relId);
+        found = changed->anything ||
+                (OidIsValid(changed->relation) && sources->contains(changed->relation)) ||
+                sources->contains_object(changed->object);
     }
     if (messages) pfree(messages);
     return found;
