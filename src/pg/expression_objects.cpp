@@ -206,8 +206,9 @@ bool add_expression_objects(Oid relation_oid, const char* text, bool may_wait, E
 
 bool cached_as_seen(std::span<const CatalogRow> rows, Snapshot snapshot) {
     return std::all_of(rows.begin(), rows.end(), [&](const CatalogRow& row) {
-        const std::optional<Version> cached = cached_version(row);
-        return cached && cached == seen_version(row, snapshot);
+        // In this order: to lock the catalog is to hear of what has changed.
+        const std::optional<Version> seen = seen_version(row, snapshot);
+        return seen && seen == cached_version(row);
     });
 }
 
