@@ -23,6 +23,12 @@ void add_number(ExpressionObjects& objects, std::uint32_t number) {
     objects.numbers = list_append_unique_int(objects.numbers, static_cast<int>(number));
 }
 
+// What lies in another schema is named with it, and renaming a schema says nothing about what lies in it.
+void add_schema(ExpressionObjects& objects, Oid schema) {
+    if (OidIsValid(schema) && !IsCatalogNamespace(schema))
+        add_number(objects, catalog_object_of(NAMESPACEOID, schema));
+}
+
 // False if there is nothing to add.
 bool add(ExpressionObjects& objects, int cache, Oid oid) {
     if (oid < FirstNormalObjectId) return false;
@@ -31,6 +37,15 @@ bool add(ExpressionObjects& objects, int cache, Oid oid) {
     if (list_length(objects.numbers) == known) return false;
     objects.rows = lappend_int(lappend_int(objects.rows, cache), static_cast<int>(oid));
     return true;
+}
+
+Oid schema_of(int cache, Oid oid, AttrNumber column) {
+    HeapTuple tuple = SearchSysCache1(cache, ObjectIdGetDatum(oid));
+    if (!HeapTupleIsValid(tuple)) return InvalidOid;
+    bool isnull = false;
+    const Oid schema = DatumGetObjectId(SysCacheGetAttr(cache, tuple, column, &isnull));
+    ReleaseSysCache(tuple);
+    return schema;
 }
 
 // What a cast casts: another cast between the same types would take its place.
@@ -69,6 +84,7 @@ void add_labels(ExpressionObjects& objects, Oid type) {
 // With the types that it is made of.
 void add_type(ExpressionObjects& objects, Oid type) {
     if (!add(objects, TYPEOID, type)) return;
+    add_schema(objects, schema_of(TYPEOID, type, Anum_pg_type_typnamespace));
     switch (get_typtype(type)) {
         case TYPTYPE_DOMAIN:
             add_type(objects, getBaseType(type));
@@ -94,8 +110,14 @@ void add_type(ExpressionObjects& objects, Oid type) {
 }
 
 bool add_function(Oid function, void* context) {
-    add(*static_cast<ExpressionObjects*>(context), PROCOID, function);
+    auto& objects = *static_cast<ExpressionObjects*>(context);
+    if (add(objects, PROCOID, function)) add_schema(objects, get_func_namespace(function));
     return false;
+}
+
+void add_operator(ExpressionObjects& objects, Oid oid) {
+    if (add(objects, OPEROID, oid))
+        add_schema(objects, schema_of(OPEROID, oid, Anum_pg_operator_oprnamespace));
 }
 
 bool add_node(Node* node, void* context) {
@@ -110,10 +132,10 @@ bool add_node(Node* node, void* context) {
         case T_OpExpr:
         case T_DistinctExpr:
         case T_NullIfExpr:
-            add(objects, OPEROID, reinterpret_cast<OpExpr*>(node)->opno);
+            add_operator(objects, reinterpret_cast<OpExpr*>(node)->opno);
             break;
         case T_ScalarArrayOpExpr:
-            add(objects, OPEROID, reinterpret_cast<ScalarArrayOpExpr*>(node)->opno);
+            add_operator(objects, reinterpret_cast<ScalarArrayOpExpr*>(node)->opno);
             break;
         default:
             break;
