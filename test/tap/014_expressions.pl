@@ -9,7 +9,7 @@ use Test::More;
 use ChatDatabase;
 
 my $seconds = 5;
-my $node = new_server('expressions');
+my $node = new_server('expressions', undef, allows_streaming => 1);
 my $folder = PostgreSQL::Test::Utils::tempdir();
 $node->safe_psql('postgres', 'CREATE DATABASE webui');
 sub sql { return $node->safe_psql('webui', shift); }
@@ -121,6 +121,27 @@ $node->safe_psql('restored', q{UPDATE "user" SET name = 'Seven' WHERE id = 'u7'}
 is($node->safe_psql('restored', $look), "built|\nSeven (old)|t", 'an edit is seen');
 $node->safe_psql('restored', q{CREATE OR REPLACE FUNCTION signed(t text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT t || ' (new)' $$});
 is($node->safe_psql('restored', $look), "built|\nSeven (new)|t", 'and another function');
+
+# On a standby: an open transaction has locked the table before, so that nothing makes it hear of the new function.
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->start;
+like($standby->safe_psql('webui', $look), qr/^(built|database)\|User 7 \(old\)\|t$/, 'a standby reads the prompt');
+is($standby->safe_psql('webui', $look), 'memory|User 7 (old)|t', 'and remembers');
+my $open = $standby->background_psql('webui');
+$open->query_safe('BEGIN');
+is($open->query_safe($look), 'memory|User 7 (old)|t', 'a transaction begins');
+sql(q{CREATE OR REPLACE FUNCTION signed(t text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT t || ' (far)' $$});
+$node->wait_for_catchup($standby);
+is($standby->safe_psql('webui', q{SELECT right(prompt_cache.prompt_key('u8'), 12)}), 'User 8 (far)', 'the function is replaced there, too');
+$open->query_safe($look);
+$open->query_safe('COMMIT');
+$open->quit;
+like($standby->safe_psql('webui', $look), qr/^(built|memory)\|User 7 \(far\)\|t$/, 'what it built is nobody\'s who sees the new one');
+$standby->stop;
+sql(q{CREATE OR REPLACE FUNCTION signed(t text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT t || ' (old)' $$});
+is(sql($look), 'built|User 7 (old)|t', 'back again');
 
 # Over a restart
 sql('SELECT prompt_cache.flush()');
