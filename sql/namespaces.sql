@@ -79,7 +79,7 @@ ALTER TABLE menus DISABLE TRIGGER USER;
 SELECT look('menus', 'user'), look('menus', 'user');
 SELECT prompt_cache.health() ->> 'status', prompt_cache.health() -> 'triggers' -> 0 ->> 'table';
 ALTER TABLE menus ENABLE TRIGGER USER;
-SELECT prompt_cache._repair_triggers();
+SELECT repaired FROM prompt_cache._repair_triggers();
 SELECT look('menus', 'user'), look('menus', 'user');
 
 -- A builder that goes, is made VOLATILE, or whose table goes.

@@ -235,6 +235,12 @@ CREATE FUNCTION prompt_cache._usable_key(relation oid, name text) RETURNS text
 $$;
 COMMENT ON FUNCTION prompt_cache._usable_key(oid, text) IS 'How keys of a column are handled; NULL if it cannot be a key.';
 
+CREATE FUNCTION prompt_cache._is_column(relation oid, name text) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = name AND a.attnum > 0 AND NOT a.attisdropped)
+$$;
+COMMENT ON FUNCTION prompt_cache._is_column(oid, text) IS 'Is it the name of a column of the table? A prompt that is not is an expression over the row.';
+
 -- Is there such a column, and does its text depend on nothing but its bytes?
 CREATE FUNCTION prompt_cache._usable_prompt(relation oid, name text) RETURNS boolean
     LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
@@ -244,6 +250,38 @@ CREATE FUNCTION prompt_cache._usable_prompt(relation oid, name text) RETURNS boo
                       AND (t.typcategory = 'S' OR a.atttypid IN ('json'::regtype, 'jsonb'::regtype)))
 $$;
 COMMENT ON FUNCTION prompt_cache._usable_prompt(oid, text) IS 'Can a column hold a prompt?';
+
+CREATE FUNCTION prompt_cache._expression_objects(relation oid, expression text, OUT objects integer[], OUT versions integer[])
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_expression_objects';
+COMMENT ON FUNCTION prompt_cache._expression_objects(oid, text) IS 'What an expression over a row is made of, as numbers that messages about DDL carry, and as rows of catalogs; NULL if it is none over a row of this table.';
+
+CREATE FUNCTION prompt_cache._stable_function(relation oid, expression text) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_stable_function';
+COMMENT ON FUNCTION prompt_cache._stable_function(oid, text) IS 'A STABLE function of the user''s in an expression over a row; NULL if there is none.';
+
+-- A column by that name wins.
+CREATE FUNCTION prompt_cache._prompt_objects(relation oid, prompt text, OUT objects integer[], OUT versions integer[])
+    LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+    SELECT e.objects, e.versions FROM prompt_cache._expression_objects(relation, prompt) e
+     WHERE NOT prompt_cache._is_column(relation, prompt)
+    UNION ALL
+    SELECT '{}', '{}' WHERE prompt_cache._usable_prompt(relation, prompt)
+$$;
+COMMENT ON FUNCTION prompt_cache._prompt_objects(oid, text) IS 'As _expression_objects, of a column or an expression; NULL if it cannot be a prompt.';
+
+CREATE FUNCTION prompt_cache._no_prompt(relation oid, prompt text) RETURNS text
+    LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format(CASE WHEN prompt ~ '[( '']' THEN 'the expression %3$s no longer fits %1$I.%2$I'
+                       ELSE '%I.%I has no usable prompt column %I' END, n.nspname, c.relname, prompt)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation
+$$;
+COMMENT ON FUNCTION prompt_cache._no_prompt(oid, text) IS 'What is wrong where a prompt is no longer there.';
+
+CREATE FUNCTION prompt_cache._prompt_of_row(relation oid, prompt text, alias text) RETURNS text
+    LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN prompt_cache._is_column(relation, prompt) THEN format('%s.%I', alias, prompt) ELSE format('(%s)', prompt) END
+$$;
+COMMENT ON FUNCTION prompt_cache._prompt_of_row(oid, text, text) IS 'A prompt as builder queries have it: a column, or an expression over the row.';
 
 -- Can a column point to keys of this type?
 CREATE FUNCTION prompt_cache._usable_pointer(relation oid, name text, key_type text) RETURNS boolean
@@ -257,7 +295,7 @@ COMMENT ON FUNCTION prompt_cache._usable_pointer(oid, text, text) IS 'Can a colu
 
 CREATE FUNCTION prompt_cache._attachment(
     OUT user_key_type text, OUT tenant_key_type text, OUT owners oid[], OUT queries text[], OUT problem text,
-    OUT sound boolean, OUT durable boolean, OUT sources oid[], OUT schemas oid[], OUT storage bigint)
+    OUT sound boolean, OUT durable boolean, OUT sources oid[], OUT schemas oid[], OUT objects integer[], OUT versions integer[], OUT storage bigint)
 RETURNS SETOF record LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -268,11 +306,11 @@ BEGIN
                  coalesce(t.relowner, 0), coalesce(u.relowner, 0)],
            ARRAY['SELECT prompt FROM ONLY prompt_cache.application',
                  CASE WHEN t.oid IS NOT NULL THEN
-                     format('SELECT t.%I::pg_catalog.text FROM %s %s t WHERE t.%I OPERATOR(pg_catalog.=) $1',
-                            a.tenant_prompt, CASE t.relkind WHEN 'r' THEN 'ONLY' END, a.tenants, a.tenant_key)
+                     format('SELECT %s::pg_catalog.text FROM %s %s t WHERE t.%I OPERATOR(pg_catalog.=) $1',
+                            prompt_cache._prompt_of_row(t.oid, a.tenant_prompt, 't'), CASE t.relkind WHEN 'r' THEN 'ONLY' END, a.tenants, a.tenant_key)
                  ELSE '' END,
-                 coalesce(format('SELECT u.%I::pg_catalog.text, %s FROM %s %s u WHERE u.%I OPERATOR(pg_catalog.=) $1',
-                        a.user_prompt,
+                 coalesce(format('SELECT %s::pg_catalog.text, %s FROM %s %s u WHERE u.%I OPERATOR(pg_catalog.=) $1',
+                        prompt_cache._prompt_of_row(u.oid, a.user_prompt, 'u'),
                         CASE WHEN t.oid IS NOT NULL
                              THEN format('u.%I::pg_catalog.%s::pg_catalog.text', a.user_tenant,
                                          CASE tt.name WHEN 'bigint' THEN 'int8' ELSE tt.name END)
@@ -285,10 +323,8 @@ BEGIN
                 WHEN ut.name IS NULL THEN format('%I.%I has no usable key column %I', un.nspname, u.relname, a.user_key)
                 WHEN t.oid IS NOT NULL AND tt.name IS NULL
                 THEN format('%I.%I has no usable key column %I', tn.nspname, t.relname, a.tenant_key)
-                WHEN NOT prompt_cache._usable_prompt(u.oid, a.user_prompt)
-                THEN format('%I.%I has no usable prompt column %I', un.nspname, u.relname, a.user_prompt)
-                WHEN t.oid IS NOT NULL AND NOT prompt_cache._usable_prompt(t.oid, a.tenant_prompt)
-                THEN format('%I.%I has no usable prompt column %I', tn.nspname, t.relname, a.tenant_prompt)
+                WHEN up.objects IS NULL THEN prompt_cache._no_prompt(u.oid, a.user_prompt)
+                WHEN t.oid IS NOT NULL AND tp.objects IS NULL THEN prompt_cache._no_prompt(t.oid, a.tenant_prompt)
                 WHEN t.oid IS NOT NULL AND NOT prompt_cache._usable_pointer(u.oid, a.user_tenant, tt.name)
                 THEN format('%I.%I has no usable tenant column %I', un.nspname, u.relname, a.user_tenant)
                 WHEN EXISTS (SELECT FROM prompt_cache._sources() s JOIN pg_class c ON c.oid = s.relation
@@ -300,6 +336,7 @@ BEGIN
            ARRAY(SELECT s.relation FROM prompt_cache._sources() s
                  UNION ALL SELECT 'prompt_cache.attachment'::regclass::oid),
            ARRAY(SELECT DISTINCT c.relnamespace FROM pg_class c WHERE c.oid IN (a.users, a.tenants)),
+           coalesce(up.objects, '{}') || coalesce(tp.objects, '{}'), coalesce(up.versions, '{}') || coalesce(tp.versions, '{}'),
            -- TRUNCATE of a partition fires no trigger of ours; where the library is not preloaded only this tells of it.
            (SELECT coalesce(bit_xor(hashint8extended(c.relfilenode::bigint, c.oid::bigint)), 0)
               FROM prompt_cache._sources() s JOIN pg_class c ON c.oid = s.relation WHERE NOT s.is_root)
@@ -309,7 +346,9 @@ BEGIN
       LEFT JOIN pg_class t ON t.oid = a.tenants
       LEFT JOIN pg_namespace tn ON tn.oid = t.relnamespace
      CROSS JOIN LATERAL (SELECT prompt_cache._usable_key(u.oid, a.user_key)) AS ut(name)
-     CROSS JOIN LATERAL (SELECT prompt_cache._usable_key(t.oid, a.tenant_key)) AS tt(name);
+     CROSS JOIN LATERAL (SELECT prompt_cache._usable_key(t.oid, a.tenant_key)) AS tt(name)
+     CROSS JOIN LATERAL prompt_cache._prompt_objects(u.oid, a.user_prompt) AS up
+     CROSS JOIN LATERAL prompt_cache._prompt_objects(t.oid, a.tenant_prompt) AS tp;
 END
 $$;
 COMMENT ON FUNCTION prompt_cache._attachment() IS 'The wiring as a lookup needs it: builder queries, owners, sources and whether every trigger stands.';
@@ -452,8 +491,7 @@ BEGIN
     END IF;
 
     SELECT c.name INTO missing FROM unnest(array_prepend(key_name, columns)) AS c(name)
-     WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = source AND a.attname = c.name
-                          AND a.attnum > 0 AND NOT a.attisdropped)
+     WHERE c.name IS NOT NULL AND NOT prompt_cache._is_column(source, c.name)
      LIMIT 1;
     IF missing IS NOT NULL THEN
         RAISE EXCEPTION 'column "%" of table % does not exist', missing, source USING ERRCODE = 'undefined_column',
@@ -485,6 +523,13 @@ END
 $$;
 COMMENT ON FUNCTION prompt_cache._check_source(regclass, text, name, name[]) IS 'Raises an error with a hint if a table cannot be a source; returns its key column.';
 
+CREATE FUNCTION prompt_cache._column_of_prompt(source regclass, prompt text) RETURNS name[]
+    LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN prompt_cache._is_column(source, prompt) OR prompt ~ '^[\w$.]*$' OR (prompt_cache._expression_objects(source, prompt)).objects IS NULL
+                THEN ARRAY[prompt::name] ELSE '{}' END
+$$;
+COMMENT ON FUNCTION prompt_cache._column_of_prompt(regclass, text) IS 'The column that a prompt is meant to be; none if it is an expression.';
+
 CREATE FUNCTION prompt_cache._check_prompt_column(source regclass, col text) RETURNS void
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -492,6 +537,7 @@ DECLARE
 BEGIN
     SELECT a.atttypid, a.atttypmod, t.typcategory INTO att FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
      WHERE a.attrelid = source AND a.attname = col AND a.attnum > 0;
+    -- Of an expression attach() has seen the type.
     IF att.typcategory <> 'S' AND att.atttypid NOT IN ('json'::regtype, 'jsonb'::regtype) THEN
         RAISE EXCEPTION 'column "%" of table % has type %, which is not text', col, source,
                 format_type(att.atttypid, att.atttypmod) USING ERRCODE = 'datatype_mismatch',
@@ -612,7 +658,7 @@ BEGIN
             HINT = 'Name the column of the users table that holds the prompt.';
     END IF;
     found_user_key := prompt_cache._check_source(users, 'user', user_key,
-        CASE WHEN tenants IS NULL THEN ARRAY[user_prompt::name] ELSE ARRAY[user_prompt::name, user_tenant] END);
+        prompt_cache._column_of_prompt(users, user_prompt) || CASE WHEN tenants IS NOT NULL THEN user_tenant END);
     PERFORM prompt_cache._check_prompt_column(users, user_prompt);
     IF tenants IS NULL THEN
         RAISE NOTICE 'no tenants table: prompts have no tenant layer';
@@ -623,7 +669,7 @@ BEGIN
             RAISE EXCEPTION 'user_tenant and tenant_prompt must not be NULL where there is a tenants table'
                 USING ERRCODE = 'null_value_not_allowed', HINT = 'Name the columns, or pass tenants => NULL.';
         END IF;
-        found_tenant_key := prompt_cache._check_source(tenants, 'tenant', tenant_key, ARRAY[tenant_prompt::name]);
+        found_tenant_key := prompt_cache._check_source(tenants, 'tenant', tenant_key, prompt_cache._column_of_prompt(tenants, tenant_prompt));
         PERFORM prompt_cache._check_tenant_column(users, user_tenant, tenants, found_tenant_key);
         PERFORM prompt_cache._check_prompt_column(tenants, tenant_prompt);
     END IF;
@@ -654,7 +700,7 @@ CREATE FUNCTION prompt_cache.attach(
     tenant_prompt text     DEFAULT 'system_prompt')
 RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_attach';
 COMMENT ON FUNCTION prompt_cache.attach(regclass, regclass, name, name, text, name, text) IS
-    'Wires the chat schema: puts triggers on the users and tenants tables and makes their columns the builder. Calling it again replaces the wiring. The caller must own the tables.';
+    'Wires the chat schema: puts triggers on the users and tenants tables and makes their columns, or expressions over their rows, the builder. Calling it again replaces the wiring. The caller must own the tables.';
 
 CREATE FUNCTION prompt_cache._detach() RETURNS boolean
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -1426,6 +1472,12 @@ CREATE FUNCTION prompt_cache.health() RETURNS jsonb
          WHERE prompt_cache._worker_status() ->> 'state' = 'no slot'
         UNION ALL
         SELECT 'degraded', 'a source is unlogged: prompts are cached in memory only' FROM wiring WHERE NOT durable
+        UNION ALL
+        SELECT 'degraded', format('function %s in a prompt''s expression is STABLE: changes of tables that it may read are not noticed', f.name)
+          FROM prompt_cache.attachment a
+         CROSS JOIN LATERAL (VALUES (a.users, a.user_prompt), (a.tenants, a.tenant_prompt)) AS p(source, prompt)
+         CROSS JOIN LATERAL (SELECT prompt_cache._stable_function(p.source, p.prompt)) AS f(name)
+         WHERE f.name IS NOT NULL
     )
     SELECT jsonb_build_object(
                'status', CASE WHEN bool_or(severity = 'critical') THEN 'critical'

@@ -3,15 +3,18 @@
 //
 // Not SECURITY DEFINER: inside such a function nobody can tell who called it. The role that calls is asked
 // here, before the switch, and that also holds where a superuser runs somebody else's code (an index
-// expression under ANALYZE).
+// expression under ANALYZE). And only here names in an expression are read as the caller means them.
 #include "exports.hpp"
 #include "pg/as_owner.hpp"
 #include "pg/catalog.hpp"
+#include "pg/expression_objects.hpp"
 #include "pg/query.hpp"
 #include "pg/row_expression.hpp"
 
 extern "C" {
 #include "catalog/pg_proc.h"
+#include "parser/scansup.h"
+#include "utils/regproc.h"
 }
 
 namespace prompt_cache {
@@ -84,10 +87,64 @@ void require_owner_of_attached() {
         if (OidIsValid(table)) require_owner(table);
 }
 
+// Is the text, which is no column's name, meant as one?
+bool is_meant_as_name(Relation table, const char* text) {
+    for (const char* c = text; *c; c++)
+        if (!isalnum(static_cast<unsigned char>(*c)) && !strchr("_$.", *c) && !IS_HIGHBIT_SET(*c))
+            return false;
+    const char* folded = downcase_identifier(text, static_cast<int>(strlen(text)), false, false);
+    return SPI_fnumber(RelationGetDescr(table), folded) <= 0;
+}
+
+void require_text(const CheckedExpression& expression, const char* text) {
+    char category = TYPCATEGORY_UNKNOWN;
+    bool preferred = false;
+    get_type_category_preferred(expression.type, &category, &preferred);
+    if (category == TYPCATEGORY_STRING || expression.type == UNKNOWNOID || expression.type == JSONOID ||
+        expression.type == JSONBOID)
+        return;
+    ereport(
+        ERROR,
+        (errcode(ERRCODE_DATATYPE_MISMATCH),
+         errmsg("expression \"%s\" has type %s, which is not text", text, format_type_be(expression.type)),
+         errhint("A prompt is text, varchar, citext, json or jsonb. Write (...)::text if it is meant.")));
+}
+
+// A prompt's expression in the form in which it is stored. Whatever is a name, or is no table's, is left for
+// SQL to complain about.
+Datum stored_form(Oid table, Datum prompt) {
+    const char kind = get_rel_relkind(table);
+    if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE) return prompt;
+    const char* written = TextDatumGetCString(prompt);
+    Relation relation = table_open(table, AccessShareLock);
+    if (SPI_fnumber(RelationGetDescr(relation), written) <= 0 && !is_meant_as_name(relation, written)) {
+        const CheckedExpression expression = check_row_expression(relation, written, Steadiness::kStable);
+        require_text(expression, written);
+        prompt = CStringGetTextDatum(expression.text);
+        if (OidIsValid(expression.stable_function))
+            ereport(NOTICE, (errmsg("function %s in the expression is STABLE",
+                                    format_procedure(expression.stable_function)),
+                             errdetail("A cached prompt does not follow changes of tables that it may read."),
+                             errhint("Declare it IMMUTABLE if its result depends on its arguments alone.")));
+    }
+    table_close(relation, NoLock);
+    return prompt;
+}
+
+Datum integers(const List* list) {
+    auto* numbers = static_cast<Datum*>(palloc(sizeof(Datum) * (list_length(list) + 1)));
+    int count = 0;
+    ListCell* cell;
+    foreach (cell, list) numbers[count++] = Int32GetDatum(lfirst_int(cell));
+    return PointerGetDatum(
+        construct_array(numbers, count, INT4OID, sizeof(std::int32_t), true, TYPALIGN_INT));
+}
+
 }  // namespace
 
 PC_FUNCTION(pc_attach) {
     constexpr int kArguments = 7;
+    constexpr int kPrompts[][2] = {{0, 4}, {1, 6}};  // table and prompt among the arguments
     static Query query("SELECT prompt_cache._attach($1, $2, $3, $4, $5, $6, $7)",
                        {REGCLASSOID, REGCLASSOID, NAMEOID, NAMEOID, TEXTOID, NAMEOID, TEXTOID});
     Datum values[kArguments];
@@ -98,7 +155,30 @@ PC_FUNCTION(pc_attach) {
         if (i < 2 && !PG_ARGISNULL(i)) require_owner(DatumGetObjectId(values[i]));
     }
     require_owner_of_attached();  // whose triggers go, where there is a wiring already
+    for (const auto& [table, prompt] : kPrompts)
+        if (nulls[table] == ' ' && nulls[prompt] == ' ')
+            values[prompt] = stored_form(DatumGetObjectId(values[table]), values[prompt]);
     PG_RETURN_BOOL(run_as_owner(query, values, nulls));
+}
+
+PC_FUNCTION(pc_expression_objects) {
+    ExpressionObjects objects;
+    if (!add_expression_objects(PG_GETARG_OID(0), text_to_cstring(PG_GETARG_TEXT_PP(1)), true, objects))
+        PG_RETURN_NULL();
+    TupleDesc descriptor = nullptr;
+    if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "prompt_cache: return type must be a row type");
+    Datum values[] = {integers(objects.numbers), integers(objects.rows)};
+    bool nulls[] = {false, false};
+    PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls)));
+}
+
+PC_FUNCTION(pc_stable_function) {
+    ExpressionObjects objects;
+    if (!add_expression_objects(PG_GETARG_OID(0), text_to_cstring(PG_GETARG_TEXT_PP(1)), true, objects) ||
+        !OidIsValid(objects.stable_function))
+        PG_RETURN_NULL();
+    PG_RETURN_TEXT_P(make_text(format_procedure(objects.stable_function)));
 }
 
 PC_FUNCTION(pc_detach) {

@@ -21,6 +21,8 @@ enum Column {
     kDurable,
     kSources,
     kSchemas,
+    kObjects,
+    kVersions,
     kStorage,
 };
 
@@ -50,19 +52,18 @@ void append_array_texts(StringInfo flat, Datum array, std::uint32_t* lengths) {
     }
 }
 
-std::uint32_t append_oids(StringInfo flat, Datum array, Oid* into, std::uint32_t most) {
-    Datum* oids = nullptr;
+// An array of oids or integers.
+std::span<Datum> elements(Datum array) {
+    Datum* values = nullptr;
     int count = 0;
-    deconstruct_array(DatumGetArrayTypeP(array), OIDOID, sizeof(Oid), true, TYPALIGN_INT, &oids, nullptr,
-                      &count);
-    for (int i = 0; i < count; i++) {
-        const Oid oid = DatumGetObjectId(oids[i]);
-        if (flat)
-            appendBinaryStringInfo(flat, reinterpret_cast<const char*>(&oid), sizeof(oid));
-        else if (static_cast<std::uint32_t>(i) < most)
-            into[i] = oid;
-    }
-    return static_cast<std::uint32_t>(count);
+    const ArrayType* type = DatumGetArrayTypeP(array);
+    deconstruct_array(const_cast<ArrayType*>(type), ARR_ELEMTYPE(type), sizeof(std::uint32_t), true,
+                      TYPALIGN_INT, &values, nullptr, &count);
+    return {values, static_cast<std::size_t>(count)};
+}
+
+void append_number(StringInfo flat, std::uint32_t number) {
+    appendBinaryStringInfo(flat, reinterpret_cast<const char*>(&number), sizeof(number));
 }
 
 // Asks the catalogs. The result is flat, in `context`.
@@ -79,18 +80,32 @@ std::string_view read_flat(MemoryContext context) {
         header.attached = true;
         header.user_key = key_type(result_text(0, kUserKeyType));
         header.tenant_key = key_type(result_text(0, kTenantKeyType));
-        append_oids(nullptr, *result_datum(0, kOwners), header.owner, core::kLayers);
+        const std::span<Datum> owners = elements(*result_datum(0, kOwners));
+        for (std::size_t i = 0; i < owners.size() && i < core::kLayers; i++)
+            header.owner[i] = DatumGetObjectId(owners[i]);
         append_array_texts(&flat, *result_datum(0, kQueries), header.query_length);
         const std::string_view problem = result_text(0, kProblem).value_or("");
         header.problem_length = static_cast<std::uint32_t>(problem.size());
         appendBinaryStringInfo(&flat, problem.data(), static_cast<int>(problem.size()));
         header.sound = DatumGetBool(*result_datum(0, kSound));
         header.durable = DatumGetBool(*result_datum(0, kDurable));
-        header.source_count = append_oids(&flat, *result_datum(0, kSources), nullptr, 0);
+        for (const Datum source : elements(*result_datum(0, kSources))) {
+            append_number(&flat, DatumGetObjectId(source));
+            header.source_count++;
+        }
         header.storage = static_cast<std::uint64_t>(DatumGetInt64(*result_datum(0, kStorage)));
-        append_oids(nullptr, *result_datum(0, kSchemas), header.schema_hash, std::size(header.schema_hash));
-        for (std::uint32_t& schema : header.schema_hash)
-            if (schema != InvalidOid) schema = GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(schema));
+        const auto append_object = [&](std::uint32_t object) {
+            append_number(&flat, object);
+            header.object_count++;
+        };
+        for (const Datum schema : elements(*result_datum(0, kSchemas)))
+            append_object(catalog_object_of(NAMESPACEOID, DatumGetObjectId(schema)));
+        for (const Datum object : elements(*result_datum(0, kObjects)))
+            append_object(static_cast<std::uint32_t>(DatumGetInt32(object)));
+        for (const Datum number : elements(*result_datum(0, kVersions))) {
+            append_number(&flat, static_cast<std::uint32_t>(DatumGetInt32(number)));
+            header.version_numbers++;
+        }
     }
     memcpy(flat.data, &header, sizeof(header));
     const std::string_view copy = copy_into(context, {flat.data, static_cast<std::size_t>(flat.len)});
@@ -157,6 +172,9 @@ void Attachment::adopt(std::string_view flat) {
     for (unsigned i = 0; i <= core::kLayers; i++) query_[i] = take(header_.query_length[i]);
     problem_ = take(header_.problem_length);
     sources_ = reinterpret_cast<const Oid*>(take(header_.source_count * sizeof(Oid)));
+    objects_ = reinterpret_cast<const std::uint32_t*>(take(header_.object_count * sizeof(std::uint32_t)));
+    static_assert(sizeof(CatalogRow) == 2 * sizeof(std::uint32_t));
+    rows_ = reinterpret_cast<const CatalogRow*>(take(header_.version_numbers * sizeof(std::uint32_t)));
     flat_ = copy;
 }
 

@@ -10,13 +10,15 @@
 
 #include "cache/judge.hpp"
 #include "core/composition.hpp"
+#include "pg/expression_objects.hpp"
 #include "pg/postgres.hpp"
 
 namespace prompt_cache {
 
 enum class KeyType : std::uint32_t { kNone, kInteger, kUuid, kText };
 
-// Flat, so that it can be a value in shared memory; followed by the texts and the source relations.
+// Flat, so that it can be a value in shared memory; followed by the texts, the source relations
+// and the catalog objects.
 struct AttachmentHeader {
     std::uint64_t storage;
     KeyType user_key;
@@ -25,9 +27,10 @@ struct AttachmentHeader {
     std::uint32_t query_length[core::kLayers + 1];
     std::uint32_t problem_length;
     std::uint32_t source_count;
-    std::uint32_t schema_hash[2];  // of the source tables' schemas in the server's cache, 0 = none
-    bool sound;                    // every trigger stands
-    bool durable;                  // no source is unlogged
+    std::uint32_t object_count;
+    std::uint32_t version_numbers;  // two a catalog row
+    bool sound;                     // every trigger stands
+    bool durable;                   // no source is unlogged
     bool attached;
     bool spare;
 };
@@ -42,10 +45,12 @@ class Attachment {
     Oid owner(unsigned layer) const { return header_.owner[layer]; }
     // Of a layer (empty: the layer does not exist), or, behind these, whether a user exists.
     const char* query(unsigned number) const { return query_[number]; }
-    // A schema's hash value in the server's catalog cache: what a message about its renaming carries.
-    std::span<const std::uint32_t> schemas() const { return header_.schema_hash; }
+    // The sources' schemas, and what expressions consist of: what messages about their DDL carry.
+    std::span<const std::uint32_t> objects() const { return {objects_, header_.object_count}; }
     // Changes with the files of the sources' partitions. Belongs to what a row of tier 3 carries for `*`.
     std::uint64_t storage() const { return header_.storage; }
+    // What of these expressions take from catalogs.
+    std::span<const CatalogRow> rows() const { return {rows_, header_.version_numbers / 2}; }
     std::span<const Oid> sources() const { return {sources_, header_.source_count}; }
 
     // On `*`; nothing if this holds for one lookup only.
@@ -69,6 +74,8 @@ class Attachment {
     const char* query_[core::kLayers + 1] = {"", "", "", ""};
     const char* problem_ = "";
     const Oid* sources_ = nullptr;
+    const std::uint32_t* objects_ = nullptr;
+    const CatalogRow* rows_ = nullptr;
 };
 
 // The wiring under the judge's snapshot, which is the active one; read anew where it may not judge. The

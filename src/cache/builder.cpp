@@ -1,6 +1,7 @@
 #include "cache/builder.hpp"
 
 #include "pg/as_owner.hpp"
+#include "pg/fixed_settings.hpp"
 #include "pg/query.hpp"
 
 namespace prompt_cache {
@@ -147,6 +148,8 @@ LayerLocal build_layer(const Attachment& attachment, core::LayerIndex layer, std
     ErrorContextCallback callback{error_context_stack, say_what_is_built, &building};
     error_context_stack = &callback;
     const AsOwnerLocal before = begin_as_owner(attachment.owner(layer));
+    const int settings = fix_settings();
+    built.storable = cached_as_seen(attachment.rows(), GetActiveSnapshot());
     spi_connect();
     if (run_plan(attachment, layer, type, layer != core::kApplicationLayer, key) > 0) {
         built.found = true;
@@ -155,6 +158,9 @@ LayerLocal build_layer(const Attachment& attachment, core::LayerIndex layer, std
             if (const auto pointer = result_text(0, 2)) built.pointer = copy_into(context, *pointer);
     }
     SPI_finish();
+    // Caches only move on: if they held the same before and after, so they did between.
+    built.storable = built.storable && cached_as_seen(attachment.rows(), GetActiveSnapshot());
+    restore_settings(settings);
     end_as_owner(before);
     error_context_stack = callback.previous;
     return built;

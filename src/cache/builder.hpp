@@ -11,6 +11,7 @@ struct LayerLocal {
     bool found = false;                       // the row exists
     std::optional<std::string_view> pointer;  // of a user's layer: the tenant's key
     std::string_view text;                    // '' where the column is NULL
+    bool storable = true;                     // no function or type of another time than the snapshot's
 };
 
 // A key as the caller gives it: an integer, or text that has to be of the key's type.

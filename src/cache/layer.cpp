@@ -85,6 +85,7 @@ namespace {
 void store_layer(const LookupContext& context, core::LayerIndex layer, std::string_view key,
                  const LayerLocal& value) {
     if (applies(Rule::kTriggersAtStore) && !context.attachment->sound()) return;
+    if (!value.storable) return;
     if (context.judge.by == Judge::By::kStamps && !context.attachment->durable()) return;
     const auto own = depend_on(context.judge, layer_tag(layer, key));
     const auto star = depend_on(context.judge, Tag(TagKind::kAll));

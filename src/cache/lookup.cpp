@@ -176,7 +176,7 @@ LookupContext open_lookup() {
     if (context.bypass == Bypass::kSerializable && !has_own_ddl()) wiring.by = Judge::By::kMarks;
     context.attachment = &attachment_under(wiring);
     if (context.bypass == Bypass::kNone &&
-        own_ddl_concerns(context.attachment->sources(), context.attachment->schemas())) {
+        own_ddl_concerns(context.attachment->sources(), context.attachment->objects())) {
         context.bypass = Bypass::kOwnDdl;
         context.judge.by = Judge::By::kNothing;
         context.attachment = &attachment_under(context.judge);

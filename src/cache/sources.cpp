@@ -1,37 +1,63 @@
 #include "cache/sources.hpp"
 
 #include "pg/catalog.hpp"
+#include "pg/expression_objects.hpp"
 
 namespace prompt_cache {
 
-bool SourceSet::contains_schema(std::uint32_t hash) const {
-    if (unknown_) return true;
-    ListCell* cell;
-    foreach (cell, schemas_)
-        if (GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(lfirst_oid(cell))) == hash) return true;
-    return false;
+bool SourceSet::contains_object(std::uint32_t object) {
+    while (expressions_ != NIL && !unknown_) {
+        unknown_ = !add_expression_objects(linitial_oid(expression_relations_),
+                                           static_cast<const char*>(linitial(expressions_)), false, objects_);
+        expressions_ = list_delete_first(expressions_);
+        expression_relations_ = list_delete_first(expression_relations_);
+    }
+    return unknown_ || list_member_int(objects_.numbers, static_cast<int>(object));
+}
+
+void SourceSet::add_schema(Oid schema) {
+    objects_.numbers =
+        lappend_int(objects_.numbers, static_cast<int>(catalog_object_of(NAMESPACEOID, schema)));
+}
+
+void SourceSet::add_expression(Oid relation, const char* text) {
+    if (get_attnum(relation, text) > 0) return;
+    expressions_ = lappend(expressions_, pstrdup(text));
+    expression_relations_ = lappend_oid(expression_relations_, relation);
 }
 
 namespace {
 
-struct FoundLocal {
-    List* relations = NIL;
-    List* schemas = NIL;
-    bool has_builders = false;
-};
-
-void add_table(FoundLocal& found, Oid root) {
-    found.schemas = lappend_oid(found.schemas, get_rel_namespace(root));
-    // A source that is being dropped is still one, though the catalogs know no more of it.
-    found.relations = SearchSysCacheExists1(RELOID, ObjectIdGetDatum(root))
-                          ? list_concat(found.relations, find_all_inheritors(root, NoLock, nullptr))
-                          : lappend_oid(found.relations, root);
+// Not our own schema: a GRANT on it would count, and while it has another name no change goes through. A source
+// that is being dropped is still one, though the catalogs know no more of it.
+void add_table(SourceSet& sources, Oid root) {
+    sources.add_schema(get_rel_namespace(root));
+    sources.add_relations(SearchSysCacheExists1(RELOID, ObjectIdGetDatum(root))
+                              ? find_all_inheritors(root, NoLock, nullptr)
+                              : list_make1_oid(root));
 }
+
+// A row of a table of our own.
+class OwnRow {
+  public:
+    OwnRow(Relation relation, HeapTuple tuple) : relation_(relation), tuple_(tuple) {}
+    std::optional<Datum> column(const char* name) const {
+        bool isnull = false;
+        const Datum value = heap_getattr(tuple_, get_attnum(RelationGetRelid(relation_), name),
+                                         RelationGetDescr(relation_), &isnull);
+        if (isnull) return std::nullopt;
+        return value;
+    }
+
+  private:
+    Relation relation_;
+    HeapTuple tuple_;
+};
 
 // Visits the rows of a small table of our own as of now. False if it is locked: a commit does not wait here,
 // where no timeout holds, and who locks this table is changing what is in it.
 template <typename Visit>
-bool visit_rows(OwnRelation own, std::initializer_list<const char*> columns, Visit visit) {
+bool visit_rows(OwnRelation own, Visit visit) {
     const Oid table = own_relation(own);
     if (!OidIsValid(table)) return true;
     if (!ConditionalLockRelationOid(table, AccessShareLock)) return false;
@@ -39,36 +65,47 @@ bool visit_rows(OwnRelation own, std::initializer_list<const char*> columns, Vis
     Relation relation = table_open(table, NoLock);
     Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
     SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, snapshot, 0, nullptr);
-    for (HeapTuple tuple; HeapTupleIsValid(tuple = systable_getnext(scan));) {
-        for (const char* column : columns) {
-            bool isnull = false;
-            const Datum value =
-                heap_getattr(tuple, get_attnum(table, column), RelationGetDescr(relation), &isnull);
-            if (!isnull) visit(value);
-        }
-    }
+    for (HeapTuple tuple; HeapTupleIsValid(tuple = systable_getnext(scan));) visit(OwnRow(relation, tuple));
     systable_endscan(scan);
     UnregisterSnapshot(snapshot);
     table_close(relation, AccessShareLock);
     return true;
 }
 
+void add_attachment(SourceSet& sources, const OwnRow& row) {
+    for (const auto& [table, prompt] : {std::pair{"users", "user_prompt"}, {"tenants", "tenant_prompt"}}) {
+        const std::optional<Datum> source = row.column(table);
+        if (!source) continue;
+        add_table(sources, DatumGetObjectId(*source));
+        if (const std::optional<Datum> expression = row.column(prompt))
+            sources.add_expression(DatumGetObjectId(*source), TextDatumGetCString(*expression));
+    }
+}
+
+void add_watch(SourceSet& sources, const OwnRow& row) {
+    const std::optional<Datum> source = row.column("source");
+    if (!source) return;
+    add_table(sources, DatumGetObjectId(*source));
+    if (const std::optional<Datum> key = row.column("key"))
+        sources.add_expression(DatumGetObjectId(*source), TextDatumGetCString(*key));
+}
+
 }  // namespace
 
 SourceSet current_sources() {
     if (!OidIsValid(own_relation(OwnRelation::kAttachment))) return SourceSet();
-    FoundLocal found;
-    // Not our own schema: a GRANT on it would count, and while it has another name no change goes through.
+    SourceSet sources;
     for (const OwnRelation own :
          {OwnRelation::kAttachment, OwnRelation::kApplication, OwnRelation::kUserPromptCache,
           OwnRelation::kTagNonce, OwnRelation::kNamespace, OwnRelation::kWatch, OwnRelation::kReader})
-        found.relations = lappend_oid(found.relations, own_relation(own));
-    const auto add = [&](Datum table) { add_table(found, DatumGetObjectId(table)); };
-    if (!visit_rows(OwnRelation::kAttachment, {"users", "tenants"}, add) ||
-        !visit_rows(OwnRelation::kWatch, {"source"}, add) ||
-        !visit_rows(OwnRelation::kNamespace, {"builder"}, [&](Datum) { found.has_builders = true; }))
-        return SourceSet::unknown();
-    return SourceSet(found.relations, found.schemas, found.has_builders);
+        sources.add_relations(list_make1_oid(own_relation(own)));
+    const bool known =
+        visit_rows(OwnRelation::kAttachment, [&](const OwnRow& row) { add_attachment(sources, row); }) &&
+        visit_rows(OwnRelation::kWatch, [&](const OwnRow& row) { add_watch(sources, row); }) &&
+        visit_rows(OwnRelation::kNamespace, [&](const OwnRow& row) {
+            if (row.column("builder")) sources.add_builder();
+        });
+    return known ? sources : SourceSet::unknown();
 }
 
 }  // namespace prompt_cache

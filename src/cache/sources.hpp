@@ -1,23 +1,25 @@
 // The relations whose definition the cache depends on: the attached and the watched tables with all their
 // partitions, and the extension's own tables that hold the wiring and the application prompt. The schemas of
 // these tables belong to it too: builder queries name them, and renaming a schema says nothing about the tables
-// in it.
+// in it. And so do the functions and types that expressions over their rows are made of.
 //
-// Where namespaces have builders, which are functions of the user's, every function, operator, cast, enum and
-// view may be a part of one: what a function calls is not known. Such DDL empties more than it must.
+// Where namespaces have builders, which are functions of the user's, every function, operator, cast, enum, schema
+// and view may be a part of one: what a function calls is not known. Such DDL empties more than it must.
 #pragma once
 
+#include "pg/expression_objects.hpp"
 #include "pg/postgres.hpp"
 
 namespace prompt_cache {
 
-// The catalog caches whose messages tell of code. Types are not among them: every CREATE TEMP TABLE makes one.
-inline constexpr int kCodeCaches[] = {PROCOID, OPEROID, CASTSOURCETARGET, ENUMOID};
+// Does a catalog cache tell of what a builder may be made of? Types do not: every CREATE TEMP TABLE makes one.
+inline bool is_code_cache(int cache) noexcept {
+    return cache == PROCOID || cache == OPEROID || cache == CASTSOURCETARGET || cache == ENUMOID ||
+           cache == NAMESPACEOID;
+}
 
 class SourceSet {
   public:
-    explicit SourceSet(List* relations = NIL, List* schemas = NIL, bool has_builders = false)
-        : relations_(relations), schemas_(schemas), has_builders_(has_builders) {}
     // Where the wiring itself is being changed by somebody else: anything may be a source.
     static SourceSet unknown() {
         SourceSet set;
@@ -31,13 +33,21 @@ class SourceSet {
     }
     bool has_builders() const { return unknown_ || has_builders_; }
 
-    // By the schema's hash value in the server's catalog cache.
-    bool contains_schema(std::uint32_t hash) const;
+    // A schema, or what an expression is made of; see expression_objects.hpp. Expressions are read when first
+    // asked; one that cannot be read may be made of anything.
+    bool contains_object(std::uint32_t object);
+
+    void add_relations(List* relations) { relations_ = list_concat(relations_, relations); }
+    void add_schema(Oid schema);
+    void add_builder() { has_builders_ = true; }
+    void add_expression(Oid relation, const char* text);  // a column, which brings nothing, or an expression
 
   private:
-    List* relations_;  // in the memory context it was made in, as the schemas
-    List* schemas_;
-    bool has_builders_;
+    List* relations_ = NIL;  // in the memory context it was made in, as the others
+    ExpressionObjects objects_;
+    List* expressions_ = NIL;  // not read yet: texts, and the relations that they are about
+    List* expression_relations_ = NIL;
+    bool has_builders_ = false;
     bool unknown_ = false;
 };
 

@@ -6,6 +6,7 @@
 #include "cache/slots.hpp"
 #include "cache/sources.hpp"
 #include "cache/writer.hpp"
+#include "pg/expression_objects.hpp"
 #include "pg/settings.hpp"
 
 namespace prompt_cache {
@@ -32,7 +33,7 @@ struct VacuumLocal {
 
 // What own commands have sent messages about.
 struct OwnDdlLocal {
-    static constexpr std::size_t kMax = 64;
+    static constexpr std::size_t kMax = 256;
     std::array<std::uint32_t, kMax> objects{};
     std::size_t count = 0;
     bool too_many = false;
@@ -41,6 +42,8 @@ struct OwnDdlLocal {
     // 0 stands for anything.
     void note(std::uint32_t object) noexcept {
         if (!IsTransactionState() || !TransactionIdIsValid(GetTopTransactionIdIfAny())) return;
+        const auto end = objects.begin() + count;
+        if (std::find(objects.begin(), end, object) != end) return;
         if (object == 0 || count == kMax)
             too_many = true;
         else
@@ -54,8 +57,8 @@ struct OwnDdlLocal {
     }
 };
 OwnDdlLocal relations_local;
-OwnDdlLocal schemas_local;  // by hash value
-OwnDdlLocal code_local;     // functions, operators, casts and enums; which of them is not kept
+OwnDdlLocal objects_local;
+OwnDdlLocal code_local;  // what a builder may be made of; which of it is not kept
 
 bool writes(const QueryDesc* query) noexcept {
     return query->operation != CMD_SELECT || (query->plannedstmt && query->plannedstmt->hasModifyingCTE);
@@ -166,15 +169,14 @@ void utility_hook(PC_UTILITY_PARAMETERS) {
 // These run for own DDL at the end of each command and for others' whenever messages are read. Without an own
 // id there is no own DDL.
 void relation_changed(Datum, Oid relation) {
-    if (!OidIsValid(relation) || relation >= FirstNormalObjectId) relations_local.note(relation);
+    if (OidIsValid(relation) && relation < FirstNormalObjectId) return;
+    relations_local.note(relation);
+    objects_local.note(OidIsValid(relation) ? catalog_object(kNoCache, relation) : 0);
 }
 
-void schema_changed(Datum, int, std::uint32_t hash) {
-    schemas_local.note(hash);
-}
-
-void code_changed(Datum, int, std::uint32_t) {
-    code_local.note(0);
+void object_changed(Datum, int cache, std::uint32_t hash) {
+    objects_local.note(hash == 0 ? 0 : catalog_object(cache, hash));
+    if (is_code_cache(cache)) code_local.note(0);
 }
 
 bool statement_in_flight(Snapshot snapshot) noexcept {
@@ -193,8 +195,8 @@ void install_transaction_hooks() {
     previous_utility = ProcessUtility_hook;
     ProcessUtility_hook = utility_hook;
     CacheRegisterRelcacheCallback(relation_changed, static_cast<Datum>(0));
-    CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, static_cast<Datum>(0));
-    for (const int cache : kCodeCaches) CacheRegisterSyscacheCallback(cache, code_changed, static_cast<Datum>(0));
+    for (const int cache : kObjectCaches)
+        CacheRegisterSyscacheCallback(cache, object_changed, static_cast<Datum>(0));
 }
 
 namespace {
@@ -226,16 +228,16 @@ Judge open_judge() {
 }
 
 bool has_own_ddl() noexcept {
-    return applies(Rule::kOwnDdl) && (relations_local.any() || schemas_local.any() || code_local.any());
+    return applies(Rule::kOwnDdl) && (relations_local.any() || objects_local.any());
 }
 
-bool own_ddl_concerns(std::span<const Oid> sources, std::span<const std::uint32_t> schemas) noexcept {
-    return has_own_ddl() && (relations_local.concerns(sources) || schemas_local.concerns(schemas));
+bool own_ddl_concerns(std::span<const Oid> sources, std::span<const std::uint32_t> objects) noexcept {
+    return has_own_ddl() && (relations_local.concerns(sources) || objects_local.concerns(objects));
 }
 
 bool own_ddl_concerns(bool (*is_source)(const void* context, Oid relation), const void* context) {
     if (!has_own_ddl()) return false;
-    if (schemas_local.any() || code_local.any() || relations_local.too_many) return true;
+    if (code_local.any() || relations_local.too_many) return true;
     const std::span<const std::uint32_t> relations{relations_local.objects.data(), relations_local.count};
     return std::any_of(relations.begin(), relations.end(), [&](Oid relation) {
         const char kind = get_rel_relkind(relation);
@@ -249,8 +251,8 @@ bool is_vacuuming() noexcept {
 }
 
 void forget_transaction() noexcept {
-    relations_local.count = schemas_local.count = code_local.count = 0;
-    relations_local.too_many = schemas_local.too_many = code_local.too_many = false;
+    relations_local.count = objects_local.count = code_local.count = 0;
+    relations_local.too_many = objects_local.too_many = code_local.too_many = false;
 }
 
 const char* describe(Bypass reason) noexcept {

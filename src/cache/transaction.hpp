@@ -33,10 +33,10 @@ void install_transaction_hooks();
 struct Judge;
 Judge open_judge();
 
-// Relations and schemas whose definition this transaction has changed (or, harmlessly, somebody else
+// Relations and catalog objects (expression_objects.hpp) whose definition this transaction has changed (or, harmlessly, somebody else
 // meanwhile).
 bool has_own_ddl() noexcept;
-bool own_ddl_concerns(std::span<const Oid> sources, std::span<const std::uint32_t> schemas) noexcept;
+bool own_ddl_concerns(std::span<const Oid> sources, std::span<const std::uint32_t> objects) noexcept;
 
 // The same for a builder that a user wrote: any function, operator, view or schema may be a part of it, beside
 // the relations of which `is_source` says so.

@@ -10,6 +10,7 @@
 #include "cache/transaction.hpp"
 #include "core/tag_set.hpp"
 #include "pg/as_owner.hpp"
+#include "pg/expression_objects.hpp"
 #include "pg/pause.hpp"
 #include "pg/query.hpp"
 #include "tier/nonce.hpp"
@@ -41,20 +42,36 @@ core::Xid own_xid() {
     return U64FromFullTransactionId(GetTopFullTransactionId());
 }
 
+// What a message is about.
+struct Changed {
+    Oid relation = InvalidOid;
+    std::uint32_t object = 0;
+    bool is_code = false;
+    bool anything = false;
+};
+
 // Most messages are about what cannot be a source: catalogs, temporary tables, indexes. One that is gone can
-// be.
+// be, and what is a composite type can be part of an expression.
 bool can_be_source(Oid relation) {
-    if (!OidIsValid(relation)) return true;  // stands for all
     if (relation < FirstNormalObjectId) return false;
     const char kind = get_rel_relkind(relation);
-    return kind == '\0' ||
+    return kind == '\0' || kind == RELKIND_COMPOSITE_TYPE ||
            ((kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE || kind == RELKIND_VIEW) &&
             get_rel_persistence(relation) != RELPERSISTENCE_TEMP);
 }
 
-bool is_about_code(const SharedInvalidationMessage& message) {
-    return std::find(std::begin(kCodeCaches), std::end(kCodeCaches), message.id) != std::end(kCodeCaches) &&
-           message.cc.dbId == MyDatabaseId;
+std::optional<Changed> changed_by(const SharedInvalidationMessage& message) {
+    if (message.id == SHAREDINVALRELCACHE_ID) {
+        const Oid relation = message.rc.relId;
+        if (message.rc.dbId != MyDatabaseId) return std::nullopt;
+        if (!OidIsValid(relation)) return Changed{.anything = true};
+        if (!can_be_source(relation)) return std::nullopt;
+        return Changed{.relation = relation, .object = catalog_object(kNoCache, relation)};
+    }
+    if (message.id < 0 || message.cc.dbId != MyDatabaseId ||
+        std::find(std::begin(kObjectCaches), std::end(kObjectCaches), message.id) == std::end(kObjectCaches))
+        return std::nullopt;
+    return Changed{.object = catalog_object(message.id, message.cc.hashValue), .is_code = is_code_cache(message.id)};
 }
 
 // Did this transaction change the definition of a source? VACUUM and ANALYZE send the same messages as DDL;
@@ -71,17 +88,13 @@ bool changed_a_source() {
         found = sources->has_builders();
     }
     for (int i = 0; i < count && !found; i++) {
-        const SharedInvalidationMessage& message = messages[i];
-        const bool about_relation = message.id == SHAREDINVALRELCACHE_ID && message.rc.dbId == MyDatabaseId &&
-                                    can_be_source(message.rc.relId);
-        const bool about_schema = message.id == NAMESPACEOID && message.cc.dbId == MyDatabaseId;
-        const bool about_code = is_about_code(message);
-        if (!about_relation && !about_schema && !about_code) continue;
+        const std::optional<Changed> changed = changed_by(messages[i]);
+        if (!changed) continue;
         if (!sources) sources = current_sources();
         if (sources->empty()) break;
-        found = about_code     ? sources->has_builders()
-                : about_schema ? sources->contains_schema(message.cc.hashValue)
-                               : !OidIsValid(message.rc.relId) || sources->contains(message.rc.relId);
+        found = changed->anything || (changed->is_code && sources->has_builders()) ||
+                (OidIsValid(changed->relation) && sources->contains(changed->relation)) ||
+                sources->contains_object(changed->object);
     }
     if (messages) pfree(messages);
     return found;

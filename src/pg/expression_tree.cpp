@@ -4,7 +4,6 @@ extern "C" {
 #include "access/sysattr.h"
 #include "catalog/pg_proc.h"
 #include "nodes/makefuncs.h"
-#include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
 #include "parser/parse_collate.h"
@@ -41,16 +40,6 @@ constexpr Oid kSteadyFunctions[] = {
     // Output of types.
     F_ARRAY_OUT, F_RECORD_OUT, F_RANGE_OUT, F_MULTIRANGE_OUT, F_DATE_OUT, F_TIMESTAMP_OUT, F_TIMESTAMPTZ_OUT,
     F_CASH_OUT, F_INTERVAL_OUT, F_ENUM_OUT, F_ANYENUM_OUT};
-
-bool walk(Node* node, bool (*walker)(Node*, void*), void* context) {
-#if PG_VERSION_NUM >= 160000
-    return expression_tree_walker(node, walker, context);
-#else
-    // Declared without parameters there. By way of void (*)(), which a compiler takes for "any function".
-    auto* const any = reinterpret_cast<void (*)()>(walker);
-    return expression_tree_walker(node, reinterpret_cast<bool (*)()>(any), context);
-#endif
-}
 
 struct Complaint {
     const char* text;
@@ -136,7 +125,7 @@ bool check_node(Node* node, void* context) {
                  errdetail("Its result may change though the row does not, which nobody would notice."),
                  errhint("Use what depends on the row alone.")));
     check_functions_in_node(node, check_function, context);
-    return walk(node, check_node, context);
+    return walk_expression(node, check_node, context);
 }
 
 AttrNumber only_column(const Node* tree) {
@@ -205,12 +194,16 @@ ExpressionTree analyse_expression(Relation relation, const char* text) {
                         errmsg("cannot cast type %s to text", format_type_be(expression.type)),
                         errhint("Cast the expression to a type that has a text form.")));
     assign_expr_collations(state, tree);
-    check_node(tree, &expression.stable_function);
     expression.tree = tree;
+    check_functions(tree, expression.stable_function);
     free_parsestate(state);
 
     error_context_stack = callback.previous;
     return expression;
+}
+
+void check_functions(Node* tree, Oid& stable_function) {
+    check_node(tree, &stable_function);
 }
 
 const char* print_expression(Relation relation, const ExpressionTree& expression) {

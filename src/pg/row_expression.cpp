@@ -1,12 +1,15 @@
 #include "pg/row_expression.hpp"
 
 #include "pg/as_owner.hpp"
+#include "pg/expression_objects.hpp"
 #include "pg/expression_tree.hpp"
 #include "pg/fixed_settings.hpp"
+#include "pg/subtransaction.hpp"
 
 extern "C" {
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/planmain.h"
 #include "utils/datum.h"
 #include "utils/hsearch.h"
 #include "utils/plancache.h"
@@ -28,6 +31,7 @@ struct RowExpression {
     AttrNumber column;          // of a key's type and nothing else: needs no evaluation
     CachedExpression* planned;  // the server watches the functions in it
     bool immutable;
+    bool comparable;  // immutable, and nobody can replace what it is made of
     bool valid;
 };
 
@@ -76,7 +80,7 @@ bool is_key_type(Oid type) noexcept {
 
 // Expects fixed settings and the owner's rights.
 void prepare(RowExpression* place, Relation relation, const char* text) {
-    const ExpressionTree expression = analyse_expression(relation, text);
+    ExpressionTree expression = analyse_expression(relation, text);
     place->context = AllocSetContextCreate(TopMemoryContext, "prompt_cache expression", ALLOCSET_SMALL_SIZES);
     MemoryContext before = MemoryContextSwitchTo(place->context);
     place->text = pstrdup(text);
@@ -84,7 +88,11 @@ void prepare(RowExpression* place, Relation relation, const char* text) {
     MemoryContextSwitchTo(before);
     place->column = is_key_type(expression.type) ? expression.column : InvalidAttrNumber;
     place->planned = GetCachedExpression(expression.tree);
+    check_functions(place->planned->expr, expression.stable_function);
     place->immutable = !contain_mutable_functions(place->planned->expr);
+    ExpressionObjects objects;
+    add_objects_of(expression.tree, objects);
+    place->comparable = place->column == 0 && place->immutable && objects.numbers == NIL;
     place->valid = true;
 }
 
@@ -103,38 +111,6 @@ Standpoint stand_as_owner(Relation relation) {
 void step_back(const Standpoint& before) {
     restore_settings(before.settings);
     end_as_owner(before.user);
-}
-
-// Does the work in a subtransaction; false if it has raised an error, of which nothing is left then. Who
-// cancels a statement means all of it.
-template <typename Work>
-bool without_error(Work work) {
-    MemoryContext context = CurrentMemoryContext;
-    ResourceOwner owner = CurrentResourceOwner;
-    volatile bool done = false;
-    BeginInternalSubTransaction(nullptr);
-    MemoryContextSwitchTo(context);
-    PG_TRY();
-    {
-        work();
-        ReleaseCurrentSubTransaction();
-        done = true;
-    }
-    PG_CATCH();
-    {
-        MemoryContextSwitchTo(context);
-        ErrorData* error = CopyErrorData();
-        FlushErrorState();
-        RollbackAndReleaseCurrentSubTransaction();
-        MemoryContextSwitchTo(context);
-        CurrentResourceOwner = owner;
-        if (error->sqlerrcode == ERRCODE_QUERY_CANCELED) ReThrowError(error);
-        FreeErrorData(error);
-    }
-    PG_END_TRY();
-    MemoryContextSwitchTo(context);
-    CurrentResourceOwner = owner;
-    return done;
 }
 
 RowText text_of_key(Datum value, Oid type) {
@@ -210,12 +186,14 @@ bool evaluate_safely(const RowExpression& expression, Relation relation, std::sp
 
 CheckedExpression check_row_expression(Relation relation, const char* text, Steadiness least) {
     const AsOwnerLocal caller = begin_as_owner(relation->rd_rel->relowner);
-    const ExpressionTree expression = analyse_expression(relation, text);
+    ExpressionTree expression = analyse_expression(relation, text);
     const int settings = fix_settings();
+    Expr* planned = expression_planner(static_cast<Expr*>(copyObjectImpl(expression.tree)));
+    check_functions(reinterpret_cast<Node*>(planned), expression.stable_function);
     const CheckedExpression checked{
         print_expression(relation, expression), expression.type, expression.column,
-        !contain_mutable_functions_after_planning(static_cast<Expr*>(copyObjectImpl(expression.tree))),
-        expression.stable_function, expression.columns};
+        !contain_mutable_functions(reinterpret_cast<Node*>(planned)), expression.stable_function,
+        expression.columns};
     if (least == Steadiness::kImmutable && !checked.immutable)
         ereport(ERROR, (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
                         errmsg("expression \"%s\" is not IMMUTABLE", text),
@@ -257,7 +235,7 @@ bool changed(const RowExpression& expression, Relation relation, HeapTuple befor
     bool touched = false;
     for (int column = -1; !touched && (column = bms_next_member(expression.columns, column)) >= 0;)
         touched = !same_bytes(before, after, RelationGetDescr(relation), column);
-    if (!touched || expression.column > 0 || !expression.immutable) return touched;
+    if (!touched || !expression.comparable) return touched;
     const HeapTuple rows[] = {before, after};
     RowText values[2];
     return !evaluate_safely(expression, relation, rows, values) || values[0].value != values[1].value;

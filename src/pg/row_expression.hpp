@@ -50,7 +50,9 @@ bool is_immutable(const RowExpression& expression) noexcept;
 RowText evaluate(const RowExpression& expression, Relation relation, HeapTuple row);
 
 // Does it matter that the row has changed? No if all columns that are read have the same bytes; no if the
-// expression is immutable and has the same value; else yes.
+// expression is immutable, made of PostgreSQL's own functions alone, and has the same value; else yes. A
+// user's function may be replaced before the writer commits, and old and new row may differ for the new
+// function only.
 bool changed(const RowExpression& expression, Relation relation, HeapTuple before, HeapTuple after);
 
 // Has a column the same bytes? A value that was not touched keeps its pointer to the TOAST table, so nothing
