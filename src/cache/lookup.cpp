@@ -75,12 +75,13 @@ text* hit(const LookupContext& context, const EntryKey& user_key, bool& absent) 
     FoundLayers found;
     if (!find_layers(context, user_key, found)) return nullptr;
     absent = found.absent;
-    std::array<std::size_t, core::kLayers> lengths{};
-    for (unsigned layer = 0; layer < core::kLayers && !absent; layer++)
-        if (found.entry[layer]) lengths[layer] = found.entry[layer]->header.value_length;
+    const auto length = [&found](core::LayerIndex layer) -> std::size_t {
+        return found.entry[layer] && !found.absent ? found.entry[layer]->header.value_length : 0;
+    };
 
     PC_PAUSE("lookup|copy");
-    const core::Composition composition(lengths);
+    const core::Composition composition(
+        {length(core::kApplicationLayer), length(core::kTenantLayer), length(core::kUserLayer)});
     if (VARHDRSZ + composition.size() > MaxAllocSize) return nullptr;  // for the slow way to complain about
     keep_heap_for(composition.size());
     text* prompt = static_cast<text*>(palloc_extended(VARHDRSZ + composition.size(), MCXT_ALLOC_NO_OOM));
@@ -91,7 +92,7 @@ text* hit(const LookupContext& context, const EntryKey& user_key, bool& absent) 
     for (unsigned layer = 0; layer < core::kLayers; layer++) {
         if (!found.entry[layer]) continue;
         const FoundEntry& entry = *found.entry[layer];
-        if (lengths[layer] > 0)
+        if (composition.length(layer) > 0)
             whole = whole && memory::read_value(entry, VARDATA(prompt) + composition.offset(layer));
         whole = whole && memory::still_there(entry);
     }
@@ -161,8 +162,6 @@ const char* name_of(Source source) noexcept {
 
 LookupContext open_lookup() {
     LookupContext context;
-    context.judge = open_judge();
-    context.bypass = context.judge.bypass;
     take_hit_behind();  // of a lookup that an error ended
     if (!context.judge.snapshot) {
         PushActiveSnapshot(GetTransactionSnapshot());
@@ -170,11 +169,15 @@ LookupContext open_lookup() {
         context.pushed = true;
     }
 
-    Judge wiring = context.judge;
-    // SERIALIZABLE bypasses the entries, a hit on which takes no SIREAD lock; the wiring may be judged all
-    // the same.
-    if (context.bypass == Bypass::kSerializable && !has_own_ddl()) wiring.by = Judge::By::kMarks;
-    context.attachment = &attachment_under(wiring);
+    if (context.bypass == Bypass::kSerializable && !has_own_ddl()) {
+        // It bypasses the entries, a hit on which takes no SIREAD lock; the wiring may be judged all the
+        // same.
+        Judge wiring = context.judge;
+        wiring.by = Judge::By::kMarks;
+        context.attachment = &attachment_under(wiring);
+    } else {
+        context.attachment = &attachment_under(context.judge);
+    }
     if (context.bypass == Bypass::kNone &&
         own_ddl_concerns(context.attachment->sources(), context.attachment->objects())) {
         context.bypass = Bypass::kOwnDdl;

@@ -20,12 +20,14 @@ struct PromptAnswer {
 
 // What one lookup works with; lives as long as the call.
 struct LookupContext {
-    Judge judge;  // of the caller's snapshot
-    Bypass bypass = Bypass::kNone;
+    Judge judge = open_judge();  // of the caller's snapshot
+    Bypass bypass = judge.bypass;
     const Attachment* attachment = nullptr;
     bool use_memory = false;  // hit and store
     std::int64_t now = 0;     // on the clock of entries, where memory is used
     bool pushed = false;      // the snapshot is ours to pop
+
+    LookupContext() {}  // member by member: as an aggregate it would be zeroed first
 };
 
 // Opens a lookup under the caller's snapshot, finds the wiring that holds under it and decides which tiers

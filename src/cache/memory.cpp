@@ -49,7 +49,7 @@ bool same_key(const char* stored, std::string_view key) noexcept {
 void prefetch_at(std::uint32_t unit) noexcept {
     for (unsigned line = 0; line < 3; line++)
         __builtin_prefetch(payload_at(unit) + line * core::Arena::kUnitBytes);
-    __builtin_prefetch(&shared.uses[unit], 1);
+    __builtin_prefetch(&shared.uses[unit]);
 }
 
 // Fills `found` with the header and tags of the entry at `unit`, if it has `key`. Everything may be torn.
