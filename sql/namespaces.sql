@@ -21,7 +21,7 @@ SELECT * FROM prompt_cache.namespaces;
 -- id is read too, and not watched: that is told, and stays told.
 SELECT prompt_cache.fetch('menus', 'admin');
 SELECT unwatched FROM prompt_cache.namespaces;
-SELECT prompt_cache.health() -> 'reasons' ->> 0;
+SELECT r FROM jsonb_array_elements_text(prompt_cache.health() -> 'reasons') r WHERE r ~ 'menus';
 SELECT prompt_cache.unwatch('menus', 'menus'), prompt_cache.unwatch('menus', 'menus') AS again;
 SELECT prompt_cache.watch('menus', 'menus', 'role', '{id,title,role}');
 SELECT prompt_cache.fetch('menus', 'admin');
@@ -77,7 +77,8 @@ ALTER TABLE menus ALTER title TYPE varchar(100);
 SELECT look('menus', 'user');
 ALTER TABLE menus DISABLE TRIGGER USER;
 SELECT look('menus', 'user'), look('menus', 'user');
-SELECT prompt_cache.health() ->> 'status', prompt_cache.health() -> 'triggers' -> 0 ->> 'table';
+SELECT prompt_cache.health() ->> 'status' AS status, r ->> 'table' AS source, r ->> 'repair' ~ 'ENABLE ALWAYS' AS repair
+  FROM jsonb_array_elements(prompt_cache.health() -> 'triggers') r WHERE r ->> 'table' ~ 'menus' ORDER BY r ->> 'trigger';
 ALTER TABLE menus ENABLE TRIGGER USER;
 SELECT repaired FROM prompt_cache._repair_triggers();
 SELECT look('menus', 'user'), look('menus', 'user');
