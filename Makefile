@@ -49,6 +49,11 @@ PG_CXXFLAGS = -std=c++20 -fno-exceptions -fno-rtti -fno-threadsafe-statics \
               -fvisibility=hidden -fvisibility-inlines-hidden \
               -Wall -Wextra -Wno-register -MMD -MP
 SHLIB_LINK  = -lhiredis -lcrypto
+# TLS to Redis, where hiredis has it: not in Debian 12.
+ifneq ($(wildcard /usr/include/hiredis/hiredis_ssl.h /usr/local/include/hiredis/hiredis_ssl.h),)
+PG_CPPFLAGS += -DPROMPT_CACHE_TLS
+SHLIB_LINK  := -lhiredis_ssl $(SHLIB_LINK) -lssl
+endif
 ifdef TEST_BUILD
 PG_CPPFLAGS += -DPROMPT_CACHE_TEST
 endif

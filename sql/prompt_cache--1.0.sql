@@ -78,6 +78,12 @@ CREATE TABLE prompt_cache.tag_nonce (
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 COMMENT ON TABLE prompt_cache.tag_nonce IS 'What every change of a source leaves behind: a random number a changed tag. Only ever added to.';
 
+CREATE TABLE prompt_cache.incarnation (
+    id bigint PRIMARY KEY DEFAULT hashtextextended(gen_random_uuid()::text, 0)
+);
+INSERT INTO prompt_cache.incarnation DEFAULT VALUES;
+COMMENT ON TABLE prompt_cache.incarnation IS 'A random number made by CREATE EXTENSION and carried by no dump: values in Redis belong to it.';
+
 SELECT pg_catalog.pg_extension_config_dump('prompt_cache.attachment', '');
 SELECT pg_catalog.pg_extension_config_dump('prompt_cache.application', '');
 
@@ -295,6 +301,14 @@ COMMENT ON FUNCTION prompt_cache.build(bigint) IS 'Builds the prompt under the c
 CREATE FUNCTION prompt_cache.build_key(user_key text) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_build_key';
 COMMENT ON FUNCTION prompt_cache.build_key(text) IS 'As build, for keys of any attached type in text form.';
+
+CREATE FUNCTION prompt_cache.get_with_tags(user_key text, OUT prompt text, OUT tags text[])
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_get_with_tags';
+COMMENT ON FUNCTION prompt_cache.get_with_tags(text) IS 'A user''s prompt with the tags it hangs on, for a process that keeps prompts of its own and listens to invalidation_channel(): it forgets a prompt when one of its tags is named there.';
+
+CREATE FUNCTION prompt_cache.invalidation_channel() RETURNS text
+    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_invalidation_channel';
+COMMENT ON FUNCTION prompt_cache.invalidation_channel() IS 'The channel of Redis on which the tags of this database are published after they were changed.';
 
 CREATE FUNCTION prompt_cache.invalidate_user(user_id bigint) RETURNS boolean
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_invalidate_user';
@@ -725,7 +739,7 @@ CREATE FUNCTION prompt_cache._reader_functions() RETURNS SETOF regprocedure
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     SELECT p.oid::regprocedure FROM pg_proc p
      WHERE p.pronamespace = 'prompt_cache'::regnamespace
-       AND p.proname IN ('get_or_build', 'prompt', 'get_or_build_key', 'prompt_key')
+       AND p.proname IN ('get_or_build', 'prompt', 'get_or_build_key', 'prompt_key', 'get_with_tags', 'invalidation_channel')
 $$;
 COMMENT ON FUNCTION prompt_cache._reader_functions() IS 'What a backend''s role needs to read prompts.';
 
@@ -775,7 +789,7 @@ COMMENT ON FUNCTION prompt_cache.deny(regrole, text) IS 'Takes back what allow()
 
 CREATE FUNCTION prompt_cache._stats(
     OUT namespace text, OUT entries bigint, OUT bytes bigint, OUT hits_memory bigint,
-    OUT hits_database bigint, OUT built_calls bigint, OUT builds bigint, OUT build_micros bigint,
+    OUT hits_redis bigint, OUT hits_database bigint, OUT built_calls bigint, OUT builds bigint, OUT build_micros bigint,
     OUT evictions bigint, OUT expirations bigint, OUT invalidations bigint, OUT bypasses bigint, OUT errors bigint,
     OUT stats_reset timestamptz)
 RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_stats';
@@ -784,12 +798,12 @@ COMMENT ON FUNCTION prompt_cache._stats() IS 'The counters behind the view stats
 CREATE VIEW prompt_cache.stats AS
     SELECT s.namespace, s.entries, s.bytes,
            s.hits_memory + m.misses + s.bypasses AS lookups,
-           s.hits_memory, 0::bigint AS hits_redis, s.hits_database, s.builds, m.misses,
+           s.hits_memory, s.hits_redis, s.hits_database, s.builds, m.misses,
            s.hits_memory::float8 / nullif(s.hits_memory + m.misses, 0) AS hit_rate,
            s.build_micros / 1000.0::float8 / nullif(s.builds, 0) AS build_ms_avg,
            s.evictions, s.expirations, s.invalidations, s.bypasses, s.errors, s.stats_reset
       FROM prompt_cache._stats() s
-     CROSS JOIN LATERAL (SELECT s.hits_database + s.built_calls AS misses) m;
+     CROSS JOIN LATERAL (SELECT s.hits_redis + s.hits_database + s.built_calls AS misses) m;
 COMMENT ON VIEW prompt_cache.stats IS 'A row per namespace: entries and bytes in memory, lookups and where they were answered. lookups = hits_memory + misses + bypasses.';
 
 CREATE FUNCTION prompt_cache._entries(
@@ -845,10 +859,47 @@ CREATE FUNCTION prompt_cache._worker_status() RETURNS jsonb
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_worker_status';
 COMMENT ON FUNCTION prompt_cache._worker_status() IS 'The workers as this database sees them; NULL if the library is not preloaded.';
 
+CREATE FUNCTION prompt_cache._redis_counts(OUT name text, OUT count bigint)
+RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_redis_counts';
+COMMENT ON FUNCTION prompt_cache._redis_counts() IS 'What has happened with Redis since the server started.';
+
+CREATE FUNCTION prompt_cache._redis_status(
+    OUT state text, OUT problem text, OUT breaker text, OUT failures_in_row integer, OUT latency_us integer,
+    OUT last_error text, OUT encrypted boolean, OUT worker boolean)
+RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_redis_status';
+COMMENT ON FUNCTION prompt_cache._redis_status() IS 'The state of the Redis tier; no row if the library is not preloaded.';
+
+CREATE FUNCTION prompt_cache._redis_health() RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    redis record;
+BEGIN
+    SELECT * INTO redis FROM prompt_cache._redis_status();
+    IF redis.state IS NULL OR (redis.state = 'off' AND redis.problem IS NULL) THEN
+        RETURN '{"state": "off"}';
+    END IF;
+    RETURN (
+        SELECT jsonb_build_object(
+                   'state', redis.state, 'problem', redis.problem, 'breaker', redis.breaker, 'failures_in_row', redis.failures_in_row,
+                   'latency_us', redis.latency_us, 'last_error', redis.last_error, 'encrypted', redis.encrypted, 'worker', redis.worker,
+                   'channel', prompt_cache.invalidation_channel(),
+                   'found', (c.counts ->> 'found')::bigint, 'missing', (c.counts ->> 'missing')::bigint,
+                   'stored', (c.counts ->> 'stored')::bigint, 'connections', (c.counts ->> 'connections')::bigint,
+                   'failures', (SELECT jsonb_object_agg(k, c.counts -> k)
+                                  FROM unnest(ARRAY['no_connection', 'timeout', 'closed', 'protocol', 'error']) k),
+                   'refused', (SELECT jsonb_object_agg(k, c.counts -> k)
+                                 FROM unnest(ARRAY['form', 'version', 'other_key', 'broken', 'other_entry', 'expired', 'encoding', 'stale']) k))
+          FROM (SELECT jsonb_object_agg(name, count) AS counts FROM prompt_cache._redis_counts()) c);
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._redis_health() IS 'The Redis tier as health() shows it.';
+
 CREATE FUNCTION prompt_cache.health() RETURNS jsonb
     LANGUAGE sql VOLATILE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WITH memory AS MATERIALIZED (
         SELECT prompt_cache._memory_status() AS status
+    ), redis AS MATERIALIZED (
+        SELECT prompt_cache._redis_health() AS status
     ), wiring AS MATERIALIZED (
         SELECT w.* FROM (SELECT) one LEFT JOIN prompt_cache._attachment() w ON true
     ), broken AS MATERIALIZED (
@@ -874,6 +925,10 @@ CREATE FUNCTION prompt_cache.health() RETURNS jsonb
          WHERE prompt_cache._worker_status() ->> 'state' = 'no slot'
         UNION ALL
         SELECT 'degraded', 'a source is unlogged: prompts are cached in memory only' FROM wiring WHERE NOT durable
+        UNION ALL
+        SELECT 'degraded', 'Redis is not used: ' || (status ->> 'problem') FROM redis WHERE status ->> 'problem' IS NOT NULL
+        UNION ALL
+        SELECT 'degraded', 'Redis is left alone after failures: ' || (status ->> 'last_error') FROM redis WHERE status ->> 'state' = 'down'
     )
     SELECT jsonb_build_object(
                'status', CASE WHEN bool_or(severity = 'critical') THEN 'critical'
@@ -884,7 +939,7 @@ CREATE FUNCTION prompt_cache.health() RETURNS jsonb
                'version', (SELECT extversion FROM pg_extension WHERE extname = 'prompt_cache'),
                'tiers', jsonb_build_object(
                    'memory', (SELECT coalesce(status, '{"state": "off"}') FROM memory),
-                   'redis', jsonb_build_object('state', 'off'),
+                   'redis', (SELECT status FROM redis),
                    'database', jsonb_build_object('state',
                        CASE WHEN (SELECT status IS NOT NULL FROM memory) AND (SELECT durable FROM wiring)
                              AND current_setting('prompt_cache.database', true)::boolean THEN 'on' ELSE 'off' END)),

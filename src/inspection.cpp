@@ -42,6 +42,7 @@ PC_FUNCTION(pc_stats) {
                       Int64GetDatum(static_cast<std::int64_t>(usage.entries)),
                       Int64GetDatum(static_cast<std::int64_t>(usage.bytes)),
                       sum(Counter::kHitsMemory),
+                      sum(Counter::kHitsRedis),
                       sum(Counter::kHitsDatabase),
                       sum(Counter::kBuiltCalls),
                       sum(Counter::kBuilds),

@@ -61,14 +61,19 @@ struct Pick {
     std::string_view key;
 };
 
-// One entry of memory, if a lookup under this snapshot would use it.
+// One entry of memory, and of Redis too, if a lookup under this snapshot would use it.
 void verify_entry(LookupContext& context, const Pick& pick, ReturnSetInfo* result) {
+    if (is_dirty(layer_tag(pick.layer, pick.key))) return;
     const std::optional<LayerLocal> cached = layer_from_memory(context, pick.layer, pick.key);
+    context.redis = {};  // each entry is a lookup of its own
+    const std::optional<LayerLocal> remote = layer_from_redis(context, pick.layer, pick.key);
     LayerLocal built;
-    if (cached &&
-        build_or_warn(pick.key, [&] { built = build_layer(*context.attachment, pick.layer, pick.key); }) &&
-        !same(*cached, built, pick.layer == core::kUserLayer))
-        report(result, pick.key, "memory");
+    if ((!cached && !remote) ||
+        !build_or_warn(pick.key, [&] { built = build_layer(*context.attachment, pick.layer, pick.key); }))
+        return;
+    const bool is_user = pick.layer == core::kUserLayer;
+    if (cached && !same(*cached, built, is_user)) report(result, pick.key, "memory");
+    if (remote && !same(*remote, built, is_user)) report(result, pick.key, "redis");
 }
 
 // The newest row of a user, if all its stamps are what this snapshot sees.

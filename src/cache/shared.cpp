@@ -4,6 +4,7 @@
 #include "cache/memory_internal.hpp"
 #include "cache/saving.hpp"
 #include "pg/settings.hpp"
+#include "tier/redis_shared.hpp"
 
 namespace prompt_cache {
 
@@ -52,6 +53,8 @@ void lay_out(ControlShared& control) {
     at = round_to_line(at + kFlights * sizeof(FlightShared));
     control.saving_offset = at;
     at = round_to_line(at + sizeof(SavingShared));
+    control.redis_offset = at;
+    at = round_to_line(at + sizeof(RedisShared));
 
     // A unit of the arena needs its own bytes and one byte that counts its use.
     const std::uint64_t units =
@@ -84,12 +87,14 @@ void find_addresses(ControlShared* control) {
     shared.flights_lock = &GetNamedLWLockTranche("prompt_cache")[1].lock;
     shared.saving = reinterpret_cast<SavingShared*>(base + control->saving_offset);
     shared.saving_lock = &GetNamedLWLockTranche("prompt_cache")[2].lock;
+    redis_memory.state = reinterpret_cast<RedisShared*>(base + control->redis_offset);
+    redis_memory.lock = &GetNamedLWLockTranche("prompt_cache")[3].lock;
 }
 
 void request_hook() {
     if (previous_request_hook) previous_request_hook();
     RequestAddinShmemSpace(block_size());
-    RequestNamedLWLockTranche("prompt_cache", 3);
+    RequestNamedLWLockTranche("prompt_cache", 4);
 }
 
 void startup_hook() {

@@ -1,6 +1,6 @@
 // The one block of main shared memory, and where things lie in it.
 //
-//   ControlShared | slots | buckets | ghosts | flights | saving | uses | arena
+//   ControlShared | slots | buckets | ghosts | flights | saving | redis | uses | arena
 //
 // Its size is the setting memory_size: book-keeping, slots and values together. It is reserved when the
 // postmaster preloads the library and laid out by the shmem_startup_hook, which runs again after a crash:
@@ -38,8 +38,8 @@ struct ControlShared {
     std::uint32_t bucket_mask;
     std::uint32_t ghost_count;
     std::uint32_t units;
-    std::uint64_t slots_offset, buckets_offset, ghosts_offset, flights_offset, saving_offset, uses_offset,
-        arena_offset, total_size;
+    std::uint64_t slots_offset, buckets_offset, ghosts_offset, flights_offset, saving_offset, redis_offset,
+        uses_offset, arena_offset, total_size;
 
     std::atomic<std::uint64_t> boot_xid;  // 0 until the first user as a primary; see primary_since()
     std::atomic<std::uint32_t> serial;    // numbers stored entries; relaxed, only told apart

@@ -8,6 +8,7 @@
 #include "cache/transaction.hpp"
 #include "core/tag_set.hpp"
 #include "pg/pause.hpp"
+#include "tier/feed.hpp"
 #include "tier/nonce.hpp"
 
 namespace prompt_cache {
@@ -75,6 +76,7 @@ void before_end_of_transaction() {
         const core::Xid writer = own_xid();
         if (!dropped_local) insert_nonces(tags);  // else their table is gone with the extension
         if (shared) saving::note_nonces();
+        feed::note(tags, writer);
         // TRUNCATE and rewrites are seen by every snapshot: older entries die for everybody.
         if (ddl || dropped_local) mark_tags({&all, 1}, core::kFrozenXid);
         if (applies(Rule::kMarkBeforeEnd)) mark_tags(tags, writer);
@@ -146,6 +148,7 @@ void note_change(Tag tag) {
     if (!premarked_local || !applies(Rule::kPremarkedNonce)) return;
     // Our turn at PRE_COMMIT is over and another extension is still writing.
     insert_nonces({&tag, 1});
+    feed::note({&tag, 1}, own_xid());
     mark_tags({&tag, 1}, own_xid());
 }
 

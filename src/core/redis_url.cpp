@@ -1,7 +1,6 @@
 #include "core/redis_url.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <cstring>
 
 namespace prompt_cache::core {
@@ -14,11 +13,15 @@ bool take_prefix(std::string_view& text, std::string_view prefix) noexcept {
     return true;
 }
 
-template <typename Number>
-bool parse_number(std::string_view text, Number least, Number most, Number& number) noexcept {
-    const auto result = std::from_chars(text.data(), text.data() + text.size(), number);
-    return result.ec == std::errc() && result.ptr == text.data() + text.size() && number >= least &&
-           number <= most;
+// Digits alone. Not from_chars(), whose tables the library would export.
+bool parse_number(std::string_view text, std::uint32_t least, std::uint32_t most,
+                  std::uint32_t& number) noexcept {
+    number = 0;
+    for (const char c : text) {
+        if (c < '0' || c > '9' || number > most) return false;
+        number = number * 10 + static_cast<std::uint32_t>(c - '0');
+    }
+    return !text.empty() && number >= least && number <= most;
 }
 
 // Not substr(), which would throw.
@@ -33,7 +36,7 @@ std::string_view after(std::string_view text, std::size_t at) noexcept {
 constexpr std::uint32_t kMostDatabases = 16384;
 
 const char* parse_database(std::string_view text, RedisUrl& url) noexcept {
-    if (parse_number<std::uint32_t>(text, 0, kMostDatabases, url.database)) return nullptr;
+    if (parse_number(text, 0, kMostDatabases, url.database)) return nullptr;
     return "the database is not a number from 0 to 16384";
 }
 
@@ -79,8 +82,10 @@ const char* parse_host(std::string_view text, RedisUrl& url) noexcept {
         if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
               c == '-' || c == '_' || c == ':'))
             return "the host is neither a name nor an address";
-    if (!port.empty() && !(take_prefix(port, ":") && parse_number<std::uint16_t>(port, 1, 65535, url.port)))
+    std::uint32_t number = url.port;
+    if (!port.empty() && !(take_prefix(port, ":") && parse_number(port, 1, 65535, number)))
         return "the port is not a number from 1 to 65535";
+    url.port = static_cast<std::uint16_t>(number);
     copy(host, url.host);
     if (slash == text.npos || slash + 1 == text.size()) return nullptr;
     return parse_database(after(text, slash), url);

@@ -27,6 +27,7 @@ enum class Rule : std::uint32_t {
     kTriggersAtStore,    // all triggers must stand, ENABLE ALWAYS, under the snapshot of a store
     kDurableStamps,      // tier 3 is used only where every stamp is the one the snapshot sees
     kDdlMark,            // DDL on a tracked relation marks everything
+    kRemoteStamps,       // tier 2 is used only where every stamp is the one the snapshot sees
     kCount
 };
 
