@@ -48,6 +48,12 @@ PG_CPPFLAGS = -I$(top)/src -isystem $(shell $(PG_CONFIG) --includedir-server)
 PG_CXXFLAGS = -std=c++20 -fno-exceptions -fno-rtti -fno-threadsafe-statics \
               -fvisibility=hidden -fvisibility-inlines-hidden \
               -Wall -Wextra -Wno-register -MMD -MP
+SHLIB_LINK  = -lhiredis -lcrypto
+# TLS to Redis, where hiredis has it: not in Debian 12.
+ifneq ($(wildcard /usr/include/hiredis/hiredis_ssl.h /usr/local/include/hiredis/hiredis_ssl.h),)
+PG_CPPFLAGS += -DPROMPT_CACHE_TLS
+SHLIB_LINK  := -lhiredis_ssl $(SHLIB_LINK) -lssl
+endif
 ifdef TEST_BUILD
 PG_CPPFLAGS += -DPROMPT_CACHE_TEST
 endif
@@ -76,6 +82,14 @@ vpath %.control $(top)
 $(OBJS): $(top)/Makefile | $(sort $(dir $(OBJS)))
 $(sort $(dir $(OBJS))): ; @mkdir -p $@
 -include $(OBJS:.o=.d)
+
+# The Redis tier needs a client library and libcrypto: said by name, instead of by the compiler.
+have = $(shell printf '\043include <$(1)>\n' | $(CXX) $(CPPFLAGS) -E -x c++ - >/dev/null 2>&1 && echo yes)
+$(filter src/tier/%,$(OBJS)): | libraries
+.PHONY: libraries
+libraries:
+	@$(if $(call have,hiredis/hiredis.h),:,echo 'hiredis/hiredis.h is missing: install libhiredis-dev (Debian), hiredis-devel (Fedora), or run: make deps' >&2; exit 1)
+	@$(if $(call have,openssl/evp.h),:,echo 'openssl/evp.h is missing: install libssl-dev (Debian), openssl-devel (Fedora), or run: make deps' >&2; exit 1)
 
 # A trace through the eviction code: the very objects that the server runs.
 core_objects := $(filter src/core/%,$(OBJS))

@@ -118,6 +118,11 @@ COMMENT ON TABLE prompt_cache.reader IS 'Who may read which namespace, NULL = al
 SELECT pg_catalog.pg_extension_config_dump('prompt_cache.namespace', '');
 SELECT pg_catalog.pg_extension_config_dump('prompt_cache.watch', '');
 SELECT pg_catalog.pg_extension_config_dump('prompt_cache.reader', '');
+CREATE TABLE prompt_cache.incarnation (
+    id bigint PRIMARY KEY DEFAULT hashtextextended(gen_random_uuid()::text, 0)
+);
+INSERT INTO prompt_cache.incarnation DEFAULT VALUES;
+COMMENT ON TABLE prompt_cache.incarnation IS 'A random number made by CREATE EXTENSION and carried by no dump: values in Redis belong to it.';
 
 SELECT pg_catalog.pg_extension_config_dump('prompt_cache.attachment', '');
 SELECT pg_catalog.pg_extension_config_dump('prompt_cache.application', '');
@@ -380,6 +385,14 @@ COMMENT ON FUNCTION prompt_cache.build(bigint) IS 'Builds the prompt under the c
 CREATE FUNCTION prompt_cache.build_key(user_key text) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_build_key';
 COMMENT ON FUNCTION prompt_cache.build_key(text) IS 'As build, for keys of any attached type in text form.';
+
+CREATE FUNCTION prompt_cache.get_with_tags(user_key text, OUT prompt text, OUT tags text[])
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_get_with_tags';
+COMMENT ON FUNCTION prompt_cache.get_with_tags(text) IS 'A user''s prompt with the tags it hangs on, for a process that keeps prompts of its own and listens to invalidation_channel(): it forgets a prompt when one of its tags is named there.';
+
+CREATE FUNCTION prompt_cache.invalidation_channel() RETURNS text
+    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_invalidation_channel';
+COMMENT ON FUNCTION prompt_cache.invalidation_channel() IS 'The channel of Redis on which the tags of this database are published after they were changed.';
 
 CREATE FUNCTION prompt_cache.invalidate_user(user_id bigint) RETURNS boolean
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_invalidate_user';
@@ -1256,7 +1269,8 @@ CREATE FUNCTION prompt_cache._reader_functions(prompts boolean) RETURNS SETOF re
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     SELECT p.oid::regprocedure FROM pg_proc p
      WHERE p.pronamespace = 'prompt_cache'::regnamespace
-       AND p.proname = ANY (CASE WHEN prompts THEN ARRAY['get_or_build', 'prompt', 'get_or_build_key', 'prompt_key']
+       AND p.proname = ANY (CASE WHEN prompts THEN ARRAY['get_or_build', 'prompt', 'get_or_build_key', 'prompt_key',
+                                                         'get_with_tags', 'invalidation_channel']
                                  ELSE ARRAY['fetch', 'fetch_many', 'get'] END)
 $$;
 COMMENT ON FUNCTION prompt_cache._reader_functions(boolean) IS 'What a backend''s role needs to read prompts, or values of namespaces.';
@@ -1326,7 +1340,7 @@ COMMENT ON FUNCTION prompt_cache.deny(regrole, text) IS 'Takes back what allow()
 
 CREATE FUNCTION prompt_cache._stats(
     OUT namespace text, OUT entries bigint, OUT bytes bigint, OUT hits_memory bigint,
-    OUT hits_database bigint, OUT built_calls bigint, OUT not_found bigint, OUT builds bigint, OUT build_micros bigint,
+    OUT hits_redis bigint, OUT hits_database bigint, OUT built_calls bigint, OUT not_found bigint, OUT builds bigint, OUT build_micros bigint,
     OUT evictions bigint, OUT expirations bigint, OUT invalidations bigint, OUT bypasses bigint, OUT errors bigint,
     OUT stats_reset timestamptz)
 RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_stats';
@@ -1341,7 +1355,7 @@ COMMENT ON FUNCTION prompt_cache._namespace_names() IS 'The namespaces there are
 CREATE VIEW prompt_cache.stats AS
     SELECT n.namespace, coalesce(s.entries, 0) AS entries, coalesce(s.bytes, 0) AS bytes,
            coalesce(s.hits_memory + m.misses + s.bypasses, 0) AS lookups,
-           coalesce(s.hits_memory, 0) AS hits_memory, 0::bigint AS hits_redis,
+           coalesce(s.hits_memory, 0) AS hits_memory, coalesce(s.hits_redis, 0) AS hits_redis,
            coalesce(s.hits_database, 0) AS hits_database, coalesce(s.builds, 0) AS builds, coalesce(m.misses, 0) AS misses,
            s.hits_memory::float8 / nullif(s.hits_memory + m.misses, 0) AS hit_rate,
            s.build_micros / 1000.0::float8 / nullif(s.builds, 0) AS build_ms_avg,
@@ -1351,7 +1365,7 @@ CREATE VIEW prompt_cache.stats AS
       FROM (SELECT s.namespace FROM prompt_cache._stats() s WHERE s.namespace = 'prompt'
             UNION ALL SELECT prompt_cache._namespace_names()) n
       LEFT JOIN prompt_cache._stats() s ON s.namespace = n.namespace
-      LEFT JOIN LATERAL (SELECT s.hits_database + s.built_calls + s.not_found AS misses) m ON true;
+      LEFT JOIN LATERAL (SELECT s.hits_redis + s.hits_database + s.built_calls + s.not_found AS misses) m ON true;
 COMMENT ON VIEW prompt_cache.stats IS 'A row per namespace: entries and bytes in memory, lookups and where they were answered. lookups = hits_memory + misses + bypasses. invalidations are counted for the whole server, with prompts.';
 
 CREATE FUNCTION prompt_cache._entries(
@@ -1419,10 +1433,47 @@ CREATE FUNCTION prompt_cache._partitions() RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_partitions';
 COMMENT ON FUNCTION prompt_cache._partitions() IS 'How many namespaces of this database the memory tier has room for.';
 
+CREATE FUNCTION prompt_cache._redis_counts(OUT name text, OUT count bigint)
+RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_redis_counts';
+COMMENT ON FUNCTION prompt_cache._redis_counts() IS 'What has happened with Redis since the server started.';
+
+CREATE FUNCTION prompt_cache._redis_status(
+    OUT state text, OUT problem text, OUT breaker text, OUT failures_in_row integer, OUT latency_us integer,
+    OUT last_error text, OUT encrypted boolean, OUT worker boolean)
+RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_redis_status';
+COMMENT ON FUNCTION prompt_cache._redis_status() IS 'The state of the Redis tier; no row if the library is not preloaded.';
+
+CREATE FUNCTION prompt_cache._redis_health() RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    redis record;
+BEGIN
+    SELECT * INTO redis FROM prompt_cache._redis_status();
+    IF redis.state IS NULL OR (redis.state = 'off' AND redis.problem IS NULL) THEN
+        RETURN '{"state": "off"}';
+    END IF;
+    RETURN (
+        SELECT jsonb_build_object(
+                   'state', redis.state, 'problem', redis.problem, 'breaker', redis.breaker, 'failures_in_row', redis.failures_in_row,
+                   'latency_us', redis.latency_us, 'last_error', redis.last_error, 'encrypted', redis.encrypted, 'worker', redis.worker,
+                   'channel', prompt_cache.invalidation_channel(),
+                   'found', (c.counts ->> 'found')::bigint, 'missing', (c.counts ->> 'missing')::bigint,
+                   'stored', (c.counts ->> 'stored')::bigint, 'connections', (c.counts ->> 'connections')::bigint,
+                   'failures', (SELECT jsonb_object_agg(k, c.counts -> k)
+                                  FROM unnest(ARRAY['no_connection', 'timeout', 'closed', 'protocol', 'error']) k),
+                   'refused', (SELECT jsonb_object_agg(k, c.counts -> k)
+                                 FROM unnest(ARRAY['form', 'version', 'other_key', 'broken', 'other_entry', 'expired', 'encoding', 'stale']) k))
+          FROM (SELECT jsonb_object_agg(name, count) AS counts FROM prompt_cache._redis_counts()) c);
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._redis_health() IS 'The Redis tier as health() shows it.';
+
 CREATE FUNCTION prompt_cache.health() RETURNS jsonb
     LANGUAGE sql VOLATILE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WITH memory AS MATERIALIZED (
         SELECT prompt_cache._memory_status() AS status
+    ), redis AS MATERIALIZED (
+        SELECT prompt_cache._redis_health() AS status
     ), wiring AS MATERIALIZED (
         SELECT w.* FROM (SELECT) one LEFT JOIN prompt_cache._attachment() w ON true
     ), broken AS MATERIALIZED (
@@ -1478,6 +1529,10 @@ CREATE FUNCTION prompt_cache.health() RETURNS jsonb
          CROSS JOIN LATERAL (VALUES (a.users, a.user_prompt), (a.tenants, a.tenant_prompt)) AS p(source, prompt)
          CROSS JOIN LATERAL (SELECT prompt_cache._stable_function(p.source, p.prompt)) AS f(name)
          WHERE f.name IS NOT NULL
+        UNION ALL
+        SELECT 'degraded', 'Redis is not used: ' || (status ->> 'problem') FROM redis WHERE status ->> 'problem' IS NOT NULL
+        UNION ALL
+        SELECT 'degraded', 'Redis is left alone after failures: ' || (status ->> 'last_error') FROM redis WHERE status ->> 'state' = 'down'
     )
     SELECT jsonb_build_object(
                'status', CASE WHEN bool_or(severity = 'critical') THEN 'critical'
@@ -1488,7 +1543,7 @@ CREATE FUNCTION prompt_cache.health() RETURNS jsonb
                'version', (SELECT extversion FROM pg_extension WHERE extname = 'prompt_cache'),
                'tiers', jsonb_build_object(
                    'memory', (SELECT coalesce(status, '{"state": "off"}') FROM memory),
-                   'redis', jsonb_build_object('state', 'off'),
+                   'redis', (SELECT status FROM redis),
                    'database', jsonb_build_object('state',
                        CASE WHEN (SELECT status IS NOT NULL FROM memory) AND (SELECT durable FROM wiring)
                              AND current_setting('prompt_cache.database', true)::boolean THEN 'on' ELSE 'off' END)),

@@ -7,6 +7,7 @@
 #include "cache/writer.hpp"
 #include "exports.hpp"
 #include "pg/settings.hpp"
+#include "tier/redis_shared.hpp"
 
 namespace prompt_cache {
 
@@ -47,6 +48,12 @@ LayerLocal explain_layer(LookupContext& context, ReturnSetInfo* result, core::La
     std::optional<LayerLocal> value;
     const char* from = "memory";
     if (verdict == Verdict::kHit && context.use_memory) value = layer_from_memory(context, layer, key);
+    const bool ask_redis = !value && verdict != Verdict::kDirty && redis::is_on() && may_use_stamps(context);
+    if (ask_redis) {
+        from = stores ? "Redis, then stored in memory" : "Redis";
+        value = layer_from_redis(context, layer, key);
+    }
+    const char* redis_says = ask_redis && !value ? "; Redis: nothing current" : "";
     RowLocal row;
     const bool ask_table = !value && verdict != Verdict::kDirty && may_use_database(context);
     if (ask_table) {
@@ -67,8 +74,8 @@ LayerLocal explain_layer(LookupContext& context, ReturnSetInfo* result, core::La
                                                      : "; table: the newest row is of before a change";
     const char* quoted =
         layer == core::kApplicationLayer ? "" : psprintf(" \"%s\"", pnstrdup(key.data(), key.size()));
-    say(result, psprintf("%s layer%s: from %s (memory: %s%s)", kLayerTraits[layer].name, quoted, from,
-                         memory_says, table_says));
+    say(result, psprintf("%s layer%s: from %s (memory: %s%s%s)", kLayerTraits[layer].name, quoted, from,
+                         memory_says, redis_says, table_says));
     return *value;
 }
 
@@ -96,6 +103,8 @@ PC_FUNCTION(pc_explain) {
         say(result, settings::database
                         ? "the table is not read: a source is unlogged or has just been redefined"
                         : "the table is not read: prompt_cache.database is off");
+    if (redis_memory && redis_config().on && !redis::is_on())
+        say(result, "Redis is left alone after failures (see prompt_cache.health())");
 
     const LayerLocal user = explain_layer(context, result, core::kUserLayer, key, key);
     if (!user.found) {

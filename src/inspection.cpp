@@ -57,6 +57,7 @@ void add_statistics(ReturnSetInfo* result, const char* name, unsigned partition)
                       Int64GetDatum(static_cast<std::int64_t>(usage.entries)),
                       Int64GetDatum(static_cast<std::int64_t>(usage.bytes)),
                       sum(Counter::kHitsMemory),
+                      sum(Counter::kHitsRedis),
                       sum(Counter::kHitsDatabase),
                       sum(Counter::kBuiltCalls),
                       sum(Counter::kNotFound),

@@ -10,6 +10,7 @@
 #include "pg/catalog.hpp"
 #include "pg/postgres.hpp"
 #include "pg/settings.hpp"
+#include "tier/feed.hpp"
 #include "worker.hpp"
 
 #pragma GCC visibility push(default)
@@ -35,6 +36,7 @@ void object_access(ObjectAccessType access, Oid catalog, Oid object, int part, v
         memory::drop_database(object);
         partition::forget_database(object);
         saving::forget_database(object);
+        feed::forget(object);
         if (access == OAT_DROP) note_database_dropped(object);
     }
     if (access != OAT_DROP) return;
@@ -45,6 +47,7 @@ void object_access(ObjectAccessType access, Oid catalog, Oid object, int part, v
     const char* name = get_extension_name(object);
     if (!name || strcmp(name, kExtension) != 0) return;
     note_extension_dropped();
+    feed::forget(MyDatabaseId);
     if (shared) memory::drop_database(MyDatabaseId);
 }
 

@@ -63,14 +63,20 @@ struct Pick {
     std::string_view name;  // of a value's namespace
 };
 
-// One entry of memory, if a lookup under this snapshot would use it.
+// One entry of memory, and of Redis too, if a lookup under this snapshot would use it.
 void verify_entry(LookupContext& context, const Pick& pick, ReturnSetInfo* result) {
     const core::LayerIndex layer = layer_of(pick.kind);
+    if (is_dirty(layer_tag(layer, pick.key))) return;
     const std::optional<LayerLocal> cached = layer_from_memory(context, layer, pick.key);
+    context.redis = {};  // each entry is a lookup of its own
+    const std::optional<LayerLocal> remote = layer_from_redis(context, layer, pick.key);
     LayerLocal built;
-    if (cached && build_or_warn(pick.key, [&] { built = build_layer(*context.attachment, layer, pick.key); }) &&
-        !same(*cached, built, layer == core::kUserLayer))
-        report(result, pick.key, "memory");
+    if ((!cached && !remote) ||
+        !build_or_warn(pick.key, [&] { built = build_layer(*context.attachment, layer, pick.key); }))
+        return;
+    const bool is_user = layer == core::kUserLayer;
+    if (cached && !same(*cached, built, is_user)) report(result, pick.key, "memory");
+    if (remote && !same(*remote, built, is_user)) report(result, pick.key, "redis");
 }
 
 // A value of a namespace. Not what an application has put, nor what a builder has read unwatched: that was never

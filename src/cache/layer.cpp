@@ -1,6 +1,7 @@
 #include "cache/layer.hpp"
 
 #include "cache/flight.hpp"
+#include "cache/remote.hpp"
 #include "cache/writer.hpp"
 #include "core/composition.hpp"
 #include "pg/pause.hpp"
@@ -81,6 +82,38 @@ std::optional<LayerLocal> layer_from_row(const LookupContext& context, RowLocal&
 
 namespace {
 
+std::uint8_t flags_of(const LayerLocal& value) noexcept {
+    return static_cast<std::uint8_t>((value.found ? kFound : 0) | (value.pointer ? kHasPointer : 0));
+}
+
+redis::EntryName remote_name(core::LayerIndex layer, std::string_view key) noexcept {
+    return {kLayerTraits[layer].name, key, layer_tag(layer, key)};
+}
+
+}  // namespace
+
+std::optional<LayerLocal> layer_from_redis(LookupContext& context, core::LayerIndex layer,
+                                           std::string_view key) {
+    if (!redis::is_on() || !may_use_stamps(context)) return std::nullopt;
+    const std::optional<redis::Value> value =
+        fetch_remote({context.judge, durable_star(context), context.redis}, remote_name(layer, key));
+    if (!value) return std::nullopt;
+    LayerLocal found;
+    found.found = (value->flags & kFound) != 0;
+    if (value->flags & kHasPointer) found.pointer = value->pointer;
+    found.text = value->text;
+    return found;
+}
+
+namespace {
+
+void store_in_redis(LookupContext& context, core::LayerIndex layer, std::string_view key,
+                    const LayerLocal& value) {
+    if (!redis::is_on() || !may_use_stamps(context)) return;
+    store_remote({context.judge, durable_star(context), context.redis}, remote_name(layer, key), {},
+                 {flags_of(value), value.pointer.value_or(""), value.text});
+}
+
 // Stores what was built under the judge's snapshot, if every tag of it can be vouched for.
 void store_layer(const LookupContext& context, core::LayerIndex layer, std::string_view key,
                  const LayerLocal& value) {
@@ -93,8 +126,7 @@ void store_layer(const LookupContext& context, core::LayerIndex layer, std::stri
     PC_PAUSE("check|publish");
     const Dependency dependencies[] = {*own, *star};
     NewEntry entry;
-    entry.flags = static_cast<std::uint8_t>((value.found ? kFound : 0) | (value.pointer ? kHasPointer : 0) |
-                                            dependency_flag(context.judge));
+    entry.flags = static_cast<std::uint8_t>(flags_of(value) | dependency_flag(context.judge));
     entry.pointer = value.pointer.value_or("");
     entry.value = value.text;
     entry.dependencies = dependencies;
@@ -126,16 +158,24 @@ LayerLocal build_and_count(const LayerRequest& request) {
     return built;
 }
 
-// From the table, else by a build; stored where it may be.
+// From Redis, else from the table, else by a build; stored in the tiers above where it may be.
 LayerLocal produce_layer(const LayerRequest& request) {
+    LookupContext& context = request.context;
     std::optional<LayerLocal> value;
-    if (!request.dirty)
-        value = layer_from_row(request.context, request.row, request.layer, request.key, request.user_key);
-    const Source source = value ? Source::kDatabase : Source::kBuilt;
-    if (!value) value = build_and_count(request);
+    Source source = Source::kRedis;
+    if (!request.dirty) value = layer_from_redis(context, request.layer, request.key);
+    if (!value && !request.dirty) {
+        source = Source::kDatabase;
+        value = layer_from_row(context, request.row, request.layer, request.key, request.user_key);
+    }
+    if (!value) {
+        source = Source::kBuilt;
+        value = build_and_count(request);
+    }
     request.layers.source = std::max(request.layers.source, source);
-    if (!request.dirty && request.context.use_memory)
-        store_layer(request.context, request.layer, request.key, *value);
+    if (request.dirty) return *value;
+    if (context.use_memory) store_layer(context, request.layer, request.key, *value);
+    if (source != Source::kRedis) store_in_redis(context, request.layer, request.key, *value);
     return *value;
 }
 

@@ -1,5 +1,5 @@
-// One layer from the nearest tier: memory, else the user's row in the table, else a build that is then
-// stored.
+// One layer from the nearest tier: memory, else Redis, else the user's row in the table, else a build that is
+// then stored.
 #pragma once
 
 #include "cache/lookup.hpp"
@@ -63,6 +63,10 @@ std::optional<LayersLocal> layers_in_memory(const LookupContext& context, std::s
 
 // Brings the layers of a user into memory that his newest row can prove; builds none.
 void warm_layers(LookupContext& context, std::string_view user_key);
+
+// The layer from Redis, if its stamps are what the snapshot sees.
+std::optional<LayerLocal> layer_from_redis(LookupContext& context, core::LayerIndex layer,
+                                           std::string_view key);
 
 // The layer out of the user's newest row, if its stamps are what the snapshot sees.
 std::optional<LayerLocal> layer_from_row(const LookupContext& context, RowLocal& local,

@@ -128,6 +128,8 @@ void count_call(const LookupContext& context, Source source, bool bypassed) noex
         counter = Counter::kBuiltCalls;
     else if (source == Source::kDatabase)
         counter = Counter::kHitsDatabase;
+    else if (source == Source::kRedis)
+        counter = Counter::kHitsRedis;
     count(counter);
     if (take_hit_behind() && counter == Counter::kHitsMemory) count(Counter::kHitsBehind);
 }
@@ -152,6 +154,8 @@ const char* name_of(Source source) noexcept {
     switch (source) {
         case Source::kMemory:
             return "memory";
+        case Source::kRedis:
+            return "redis";
         case Source::kDatabase:
             return "database";
         case Source::kBuilt:
@@ -195,10 +199,14 @@ LookupContext open_lookup() {
     return context;
 }
 
-bool may_use_database(const LookupContext& context) noexcept {
-    if (!settings::database || !context.attachment->sound() || !context.attachment->durable()) return false;
+bool may_use_stamps(const LookupContext& context) noexcept {
+    if (!context.attachment->sound() || !context.attachment->durable()) return false;
     return context.judge.by == Judge::By::kStamps ||
            (context.judge.by == Judge::By::kMarks && star_slot().read().all_complete(context.judge.view));
+}
+
+bool may_use_database(const LookupContext& context) noexcept {
+    return settings::database && may_use_stamps(context);
 }
 
 void close_lookup(LookupContext& context) {

@@ -7,10 +7,16 @@
 #include "cache/transaction.hpp"
 #include "pg/postgres.hpp"
 #include "tier/durable.hpp"
+#include "tier/redis.hpp"
 
 namespace prompt_cache {
 
-enum class Source { kMemory, kDatabase, kBuilt };  // in order of worth: the worst of the layers counts
+enum class Source {
+    kMemory,
+    kRedis,
+    kDatabase,
+    kBuilt
+};  // in order of worth: the worst of the layers counts
 const char* name_of(Source source) noexcept;
 
 struct PromptAnswer {
@@ -26,6 +32,7 @@ struct LookupContext {
     bool use_memory = false;  // hit and store
     std::int64_t now = 0;     // on the clock of entries, where memory is used
     bool pushed = false;      // the snapshot is ours to pop
+    redis::Patience redis;    // what is left of it
 
     LookupContext() {}  // member by member: as an aggregate it would be zeroed first
 };
@@ -36,7 +43,9 @@ struct LookupContext {
 LookupContext open_lookup();
 void close_lookup(LookupContext& context);
 
-// May the lookup trust rows of tier 3? Not where DDL that every snapshot sees has just happened.
+// May the lookup trust stamps, which prove values of tiers 2 and 3? Not where DDL that every snapshot sees
+// has just happened.
+bool may_use_stamps(const LookupContext& context) noexcept;
 bool may_use_database(const LookupContext& context) noexcept;
 
 // The exact prompt of a user, from the nearest tier that can prove it.

@@ -5,6 +5,7 @@
 #include "cache/memory_internal.hpp"
 #include "cache/saving.hpp"
 #include "pg/settings.hpp"
+#include "tier/redis_shared.hpp"
 
 namespace prompt_cache {
 
@@ -60,6 +61,8 @@ void lay_out(ControlShared& control) {
     at = round_to_line(at + sizeof(LeasesShared));
     control.saving_offset = at;
     at = round_to_line(at + sizeof(SavingShared));
+    control.redis_offset = at;
+    at = round_to_line(at + sizeof(RedisShared));
 
     // A unit of the arena needs its own bytes and one byte that counts its use.
     const std::uint64_t units =
@@ -95,12 +98,14 @@ void find_addresses(ControlShared* control) {
     shared.saving_lock = &GetNamedLWLockTranche("prompt_cache")[2].lock;
     shared.leases = reinterpret_cast<LeasesShared*>(base + control->leases_offset);
     shared.leases_lock = &GetNamedLWLockTranche("prompt_cache")[3].lock;
+    redis_memory.state = reinterpret_cast<RedisShared*>(base + control->redis_offset);
+    redis_memory.lock = &GetNamedLWLockTranche("prompt_cache")[4].lock;
 }
 
 void request_hook() {
     if (previous_request_hook) previous_request_hook();
     RequestAddinShmemSpace(block_size());
-    RequestNamedLWLockTranche("prompt_cache", 4);
+    RequestNamedLWLockTranche("prompt_cache", 5);
 }
 
 void startup_hook() {

@@ -1,6 +1,6 @@
 // The one block of main shared memory, and where things lie in it.
 //
-//   ControlShared | partitions | slots | buckets | ghosts | flights | leases | saving | uses | arena
+//   ControlShared | partitions | slots | buckets | ghosts | flights | leases | saving | redis | uses | arena
 //
 // Its size is the setting memory_size: book-keeping, slots and values together. It is reserved when the
 // postmaster preloads the library and laid out by the shmem_startup_hook, which runs again after a crash:
@@ -41,7 +41,7 @@ struct ControlShared {
     std::uint32_t units;
     std::uint32_t partition_count;
     std::uint64_t partitions_offset, slots_offset, buckets_offset, ghosts_offset, flights_offset,
-        leases_offset, saving_offset, uses_offset, arena_offset, total_size;
+        leases_offset, saving_offset, redis_offset, uses_offset, arena_offset, total_size;
 
     std::atomic<std::uint64_t> boot_xid;  // 0 until the first user as a primary; see primary_since()
     std::atomic<std::uint32_t> serial;    // numbers stored entries; relaxed, only told apart

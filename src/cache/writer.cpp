@@ -13,6 +13,7 @@
 #include "pg/expression_objects.hpp"
 #include "pg/pause.hpp"
 #include "pg/query.hpp"
+#include "tier/feed.hpp"
 #include "tier/nonce.hpp"
 
 namespace prompt_cache {
@@ -122,6 +123,7 @@ void before_end_of_transaction() {
         const core::Xid writer = own_xid();
         if (!dropped_local) insert_nonces(tags);  // else their table is gone with the extension
         if (shared) saving::note_nonces();
+        feed::note(tags, writer);
         // TRUNCATE and rewrites are seen by every snapshot: older entries die for everybody.
         if (ddl || dropped_local) mark_tags({&all, 1}, core::kFrozenXid);
         if (applies(Rule::kMarkBeforeEnd)) mark_tags(tags, writer);
@@ -202,6 +204,7 @@ void note_change(Tag tag) {
     if (!premarked_local || !applies(Rule::kPremarkedNonce)) return;
     // Our turn at PRE_COMMIT is over and another extension is still writing.
     insert_nonces({&tag, 1});
+    feed::note({&tag, 1}, own_xid());
     mark_tags({&tag, 1}, own_xid());
 }
 

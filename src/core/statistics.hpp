@@ -13,6 +13,7 @@ namespace prompt_cache::core {
 enum class Counter : unsigned {
     kHitsMemory,
     kHitsBehind,  // of them: on an entry whose tag was marked since, by writers the snapshot does not see
+    kHitsRedis,
     kHitsDatabase,
     kBuiltCalls,  // calls answered by a build
     kNotFound,    // calls that may not build and found nothing

@@ -5,7 +5,7 @@ namespace prompt_cache {
 namespace {
 
 constexpr const char* kNames[] = {"attachment", "application", "user_prompt_cache", "tag_nonce",
-                                  "tag_nonce_pkey", "namespace", "watch", "reader"};
+                                  "tag_nonce_pkey", "namespace", "watch", "reader", "incarnation"};
 
 // An oid that was found to be ours stays ours: a relation that takes its name has another oid.
 Oid verified_local[std::size(kNames)];

@@ -21,6 +21,7 @@ enum class OwnRelation : unsigned {
     kNamespace,
     kWatch,
     kReader,
+    kIncarnation,
 };
 
 // InvalidOid where the extension is not installed in this database, as the current transaction sees it.

@@ -139,6 +139,16 @@ inline std::uint32_t launcher_wait_event() {
 #endif
 }
 
+inline std::uint32_t redis_wait_event() {
+#if PG_VERSION_NUM >= 170000
+    static std::uint32_t event = 0;
+    if (event == 0) event = WaitEventExtensionNew("prompt_cache redis");
+    return event;
+#else
+    return PG_WAIT_EXTENSION;
+#endif
+}
+
 inline std::string_view view_of(const text* value) noexcept {
     return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
 }

@@ -2,6 +2,7 @@
 
 #include <climits>
 
+#include "core/redis_url.hpp"
 #include "core/rules.hpp"
 
 namespace prompt_cache::settings {
@@ -18,6 +19,54 @@ int history = 3;
 int history_max_age = 30 * 24 * 3600;
 int warm_share = 50;
 bool log_lookups = false;
+char* redis_url = nullptr;
+char* redis_auth_file = nullptr;
+char* redis_key_file = nullptr;
+int redis_timeout = 50;
+int redis_ttl = 30 * 60;
+
+namespace {
+
+// A URL that is refused leaves the setting as it was, as with every setting of the server.
+bool check_redis_url(char** value, void**, GucSource) {
+    if (**value == '\0') return true;
+    core::RedisUrl url;
+    if (const char* problem = core::parse_redis_url(*value, url)) {
+        GUC_check_errdetail("Not the URL of a Redis: %s.", problem);
+        GUC_check_errhint("redis://host:6379/0, rediss://host:6379/0 (TLS) or unix:///path?db=0");
+        return false;
+    }
+#ifndef PROMPT_CACHE_TLS
+    if (url.transport == core::RedisUrl::Transport::kTls) {
+        GUC_check_errdetail("This build of prompt_cache has no TLS.");
+        GUC_check_errhint(
+            "Build it with hiredis 1.1 or newer and its hiredis_ssl, or use redis:// or unix://.");
+        return false;
+    }
+#endif
+    return true;
+}
+
+// Settings of the Redis tier.
+void define_redis() {
+    DefineCustomStringVariable("prompt_cache.redis_url", "Where Redis is; empty turns the tier off.",
+                               "redis://host:6379/0, rediss://host:6379/0 or unix:///path?db=0.", &redis_url,
+                               "", PGC_SIGHUP, 0, check_redis_url, nullptr, nullptr);
+    DefineCustomStringVariable("prompt_cache.redis_auth_file", "File with user:password for Redis.",
+                               "Of mode 0600; read again at each reload.", &redis_auth_file, "", PGC_SIGHUP,
+                               GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
+    DefineCustomStringVariable("prompt_cache.redis_key_file",
+                               "File with the 32-byte key that encrypts and authenticates values in Redis.",
+                               "Of mode 0600; read again at each reload.", &redis_key_file, "", PGC_SIGHUP,
+                               GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("prompt_cache.redis_timeout", "How long a lookup waits for Redis, in all.",
+                            nullptr, &redis_timeout, 50, 1, 10 * 1000, PGC_SIGHUP, GUC_UNIT_MS, nullptr,
+                            nullptr, nullptr);
+    DefineCustomIntVariable("prompt_cache.redis_ttl", "Lifetime of values in Redis.", nullptr, &redis_ttl,
+                            30 * 60, 1, 365 * 24 * 3600, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+}
+
+}  // namespace
 
 #ifdef PROMPT_CACHE_TEST
 bool one_hash = false;
@@ -65,6 +114,7 @@ void define(bool preloading) {
                             &warm_share, 50, 0, 100, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     DefineCustomBoolVariable("prompt_cache.log_lookups", "Logs each lookup: tier, key and microseconds.",
                              nullptr, &log_lookups, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+    define_redis();
 #ifdef PROMPT_CACHE_TEST
     DefineCustomIntVariable("prompt_cache.without_rules",
                             "Test builds only: rules of the protocol to leave out.", "A sum of 1 << rule.",

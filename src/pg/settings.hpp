@@ -18,6 +18,11 @@ extern int history;          // rows of the table kept a user
 extern int history_max_age;  // seconds
 extern int warm_share;       // percent of the memory filled again after a restart
 extern bool log_lookups;
+extern char* redis_url;        // empty = tier off
+extern char* redis_auth_file;  // user and password
+extern char* redis_key_file;   // seals values and hides names
+extern int redis_timeout;      // milliseconds, for all exchanges of one lookup together
+extern int redis_ttl;          // seconds
 
 #ifdef PROMPT_CACHE_TEST
 extern bool one_hash;   // all keys have the same hash

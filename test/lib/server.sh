@@ -65,6 +65,7 @@ clean_up() {
     local name
     if [ -n "$keep" ]; then return; fi
     for name in ${servers[@]+"${servers[@]}"}; do stop_server "$name" immediate || true; done
+    for name in "$work"/*/redis.pid; do if [ -s "$name" ]; then kill "$(cat "$name")" || true; fi; done
     rm -rf "$work"
 }
 

@@ -13,7 +13,8 @@ tests := $(wildcard $(top)/test/unit/*_test.cpp)
 ifeq ($(KIND),tsan)
 tests := $(shell grep -l '<thread>' $(tests) /dev/null)
 endif
-core  := $(wildcard $(top)/src/core/*.cpp)
+# Core, and what else of src includes no server header.
+core  := $(wildcard $(top)/src/core/*.cpp) $(top)/src/tier/seal.cpp
 objs  := $(tests:$(top)/%.cpp=$(out)/%.o) $(core:$(top)/%.cpp=$(out)/%.o)
 
 CXX      ?= g++
@@ -22,7 +23,7 @@ CXXFLAGS := -std=c++20 -g -Wall -Wextra -pthread -I$(top)/src $(flags_$(KIND)) -
 all: $(if $(tests),$(out)/tests)
 
 $(out)/tests: $(objs)
-	$(CXX) $(CXXFLAGS) -o $@ $^ -lgtest -lgtest_main
+	$(CXX) $(CXXFLAGS) -o $@ $^ -lgtest -lgtest_main -lcrypto
 $(out)/src/%.o: CXXFLAGS += -fno-exceptions -fno-rtti
 $(out)/%.o: $(top)/%.cpp $(top)/test/lib/unit.mk
 	@mkdir -p $(@D)

@@ -194,6 +194,16 @@ void durable_row(Scene& s) {
     s.exact(s.a, "after the change");
 }
 
+// Redis has the value that was stored first, since nobody unlinks it. The first value must be there at all.
+void remote_value(Scene& s) {
+    s.exact(s.a, "before");
+    s.a.run("SET prompt_cache.memory = off; SET prompt_cache.database = off");
+    s.expect(s.a.run("SELECT source = 'redis' FROM prompt_cache.get_or_build(1)").flag(0, 0),
+             "before: not answered by Redis");
+    s.b.run(kChange);
+    s.exact(s.a, "after the change");
+}
+
 void ddl(Scene& s) {
     s.exact(s.a, "before");
     s.b.run(std::string("BEGIN; ALTER TABLE load.users DISABLE TRIGGER ALL; ") + kChange +
@@ -308,6 +318,7 @@ const Named kAll[] = {
     {"vacuum", vacuum, true},
     {"triggers_off", triggers_off, true},
     {"durable_row", durable_row, true},
+    {"remote_value", remote_value, true},
     {"ddl", ddl, true},
     {"lease", lease, true},
     {"prefix_race", prefix_race, true},
