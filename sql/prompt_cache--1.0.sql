@@ -910,7 +910,8 @@ COMMENT ON FUNCTION prompt_cache._unsound_watches() IS 'Watched relations whose 
 CREATE FUNCTION prompt_cache._namespace(
     name text, OUT wiring integer, OUT owner oid, OUT call text, OUT search_path text, OUT ttl bigint,
     OUT max_entries integer, OUT sliding boolean, OUT redis boolean, OUT redis_ttl bigint, OUT sound boolean,
-    OUT durable boolean, OUT problem text, OUT readers oid[], OUT watched bigint[])
+    OUT durable boolean, OUT problem text, OUT readers oid[], OUT watched bigint[],
+    OUT storage bigint)
 RETURNS SETOF record LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -945,7 +946,12 @@ BEGIN
                           END), ',')
                  FROM (SELECT o.relation, bool_or(o.columns IS NULL) AS everything
                          FROM prompt_cache._watch_sources() o WHERE o.namespace = n.namespace GROUP BY o.relation) x),
-               ',')::bigint[], '{}')
+               ',')::bigint[], '{}'),
+           -- TRUNCATE of a partition fires no trigger of ours; where the library is not preloaded only this tells of it.
+           (SELECT coalesce(bit_xor(hashint8extended(c.relfilenode::bigint, c.oid::bigint)), 0)
+              FROM (SELECT DISTINCT o.relation FROM prompt_cache._watch_sources() o
+                     WHERE o.namespace = n.namespace AND NOT o.is_root) x
+              JOIN pg_class c ON c.oid = x.relation)
       FROM prompt_cache.namespace n
       LEFT JOIN pg_proc p ON p.oid = to_regprocedure(n.builder)
       LEFT JOIN pg_namespace s ON s.oid = p.pronamespace

@@ -30,6 +30,7 @@ enum Column {
     kProblem,
     kReaders,
     kWatched,
+    kStorage,
 };
 
 struct RememberedLocal {
@@ -97,6 +98,7 @@ std::string_view read_flat(std::string_view name, MemoryContext context) {
         header.owner = DatumGetObjectId(*result_datum(0, kOwner));
         header.ttl = time(kTtl);
         header.redis_ttl = time(kRedisTtl);
+        header.storage = DatumGetInt64(*result_datum(0, kStorage));
         header.max_entries = static_cast<std::uint32_t>(DatumGetInt32(*result_datum(0, kMaxEntries)));
         header.sliding = DatumGetBool(*result_datum(0, kSliding));
         header.redis = DatumGetBool(*result_datum(0, kRedis));

@@ -19,6 +19,7 @@ struct NamespaceHeader {
     Oid owner;         // of the builder
     std::int64_t ttl;  // microseconds; INT64_MAX = none of its own
     std::int64_t redis_ttl;
+    std::int64_t storage;  // changes with the files of watched partitions
     std::uint32_t max_entries;
     std::uint32_t name_length;
     std::uint32_t call_length;
@@ -44,6 +45,7 @@ class Namespace {
     Oid owner() const { return header_.owner; }
     std::int64_t ttl() const { return header_.ttl; }
     std::int64_t redis_ttl() const { return header_.redis_ttl; }
+    std::int64_t storage() const { return header_.storage; }
     std::uint32_t max_entries() const { return header_.max_entries; }
     bool sliding() const { return header_.sliding; }
     bool redis() const { return header_.redis; }

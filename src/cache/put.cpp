@@ -1,6 +1,7 @@
 #include "cache/put.hpp"
 
 #include "cache/lease.hpp"
+#include "cache/value_store.hpp"
 #include "cache/writer.hpp"
 
 namespace prompt_cache {

@@ -2,16 +2,10 @@
 
 #include "cache/flight.hpp"
 #include "cache/saving.hpp"
+#include "cache/value_build.hpp"
+#include "cache/value_store.hpp"
 #include "cache/writer.hpp"
-#include "pg/as_owner.hpp"
-#include "pg/pause.hpp"
-#include "pg/catalog.hpp"
-#include "pg/query.hpp"
 #include "pg/settings.hpp"
-
-extern "C" {
-#include "utils/hsearch.h"
-}
 
 namespace prompt_cache {
 
@@ -27,17 +21,6 @@ constexpr std::int64_t kSlidingPart = 8;
 
 void count_in(const ValueContext& context, Counter counter, std::uint64_t n = 1) noexcept {
     if (context.space->partition.holds()) count(counter, n, context.space->partition.number);
-}
-
-// This transaction has changed the value, or what all values of the namespace hang on.
-bool is_dirty_key(const Namespace& space, std::string_view key) {
-    if (!anything_is_dirty()) return false;
-    return is_dirty(namespace_tag(space.name())) || is_dirty(entry_tag(space.name(), key)) ||
-           is_dirty_prefix(space.name(), key);
-}
-
-bool is_any_dirty(std::span<const Tag> tags) {
-    return anything_is_dirty() && std::any_of(tags.begin(), tags.end(), is_dirty);
 }
 
 // The further dependencies of an entry; false if it changed under the copy, or holds something else.
@@ -123,150 +106,64 @@ std::optional<Value> from_memory(const ValueContext& context, std::string_view k
     return hit;
 }
 
-// ---- building
-
-// SELECT builder($1), prepared once a backend for each builder: the plan cache follows whatever is redefined.
-SPIPlanPtr plan_of(const char* call) {
-    struct Cell {
-        char call[512];
-        SPIPlanPtr plan;
-    };
-    static HTAB* plans = nullptr;
-    if (!plans) {
-        HASHCTL control{};
-        control.keysize = sizeof(Cell::call);
-        control.entrysize = sizeof(Cell);
-        plans = hash_create("prompt_cache builders", 16, &control, HASH_ELEM | HASH_STRINGS);
-    }
-    bool found = false;
-    auto* cell = static_cast<Cell*>(hash_search(plans, call, HASH_FIND, &found));
-    if (found) return cell->plan;
-    Oid argument = TEXTOID;
-    SPIPlanPtr plan = SPI_prepare(call, 1, &argument);
-    if (!plan || SPI_keepplan(plan) != 0)
-        elog(ERROR, "prompt_cache: cannot prepare the builder: %s", SPI_result_code_string(SPI_result));
-    cell = static_cast<Cell*>(hash_search(plans, call, HASH_ENTER, &found));
-    cell->plan = plan;
-    return plan;
-}
-
-void say_what_is_built(void* argument) {
-    const auto* build = static_cast<const BuildLocal*>(argument);
-    errcontext("building \"%.*s\" of namespace \"%s\" for prompt_cache", static_cast<int>(build->key.size()),
-               build->key.data(), build->space.name().data());
-}
-
-text* run_builder(const Namespace& space, std::string_view key, MemoryContext context) {
-    const AsOwnerLocal before = begin_as_builder(space.owner(), space.search_path());
-    spi_connect();
-    Datum argument = PointerGetDatum(make_text(key));
-    const int result = SPI_execute_plan(plan_of(space.call()), &argument, nullptr, true, 1);
-    if (result != SPI_OK_SELECT || SPI_processed != 1)
-        elog(ERROR, "prompt_cache: builder failed: %s", SPI_result_code_string(result));
-    text* value = nullptr;
-    if (const auto datum = result_datum(0, 1)) {
-        MemoryContext inside = MemoryContextSwitchTo(context);
-        value = DatumGetTextPCopy(*datum);
-        MemoryContextSwitchTo(inside);
-    }
-    SPI_finish();
-    end_as_owner(before);
-    return value;
-}
-
-// Runs the builder and learns what the value depends on.
-text* build(ValueContext& context, std::string_view key, BuildLocal& build) {
-    MemoryContext result = CurrentMemoryContext;
-    build.space = copy_namespace(*context.space);
-    context.space = &build.space;
-    build.key = key;
-    build.snapshot = identity_of(context.judge.snapshot);
-    build.uncached = context.uncached;
-    text* value = nullptr;
-    ErrorContextCallback callback{error_context_stack, say_what_is_built, &build};
-    building::begin(build);
-    PG_TRY();
-    {
-        error_context_stack = &callback;
-        value = run_builder(build.space, key, result);
-        error_context_stack = callback.previous;
-    }
-    PG_FINALLY();
-    { building::end(build); }
-    PG_END_TRY();
-    return value;
-}
-
-std::optional<Dependency> depend_by_judge(const void* context, Tag tag) {
-    return depend_on(*static_cast<const Judge*>(context), tag);
-}
-
-// May what was built be stored at all, for anybody?
-bool is_storable(const ValueContext& context, std::string_view key, const BuildLocal& build) {
-    if (!build.exact || build.unfinished > 0 || build.tags.full()) return false;
-    if (applies(Rule::kTriggersAtStore) && !build.space.sound()) return false;
-    if (context.judge.by == Judge::By::kStamps && !build.space.durable()) return false;
-    // What nothing watches may have been changed by this very transaction.
-    if (build.has_gap && TransactionIdIsValid(GetTopTransactionIdIfAny())) return false;
-    return !is_dirty_key(build.space, key) && !is_any_dirty(build.tags.tags());
-}
-
-void store_built(const ValueContext& context, std::string_view key, const BuildLocal& build, const text* value) {
-    if (!is_storable(context, key, build)) return;
-    // The builder has seen every forget_prefix() so far; whether it still has is looked at in memory::store().
-    Dependency unless_marked;
-    const bool by_marks = context.judge.by == Judge::By::kMarks;
-    if (by_marks) {
-        const Tag prefix = prefix_tag(build.space.name());
-        const core::SlotHistory history = slot_of(prefix).read_locked();
-        if (applies(Rule::kPrefixAtStore) && history.store_generation(context.judge.view) != history.gen) return;
-        unless_marked = Dependency(slot_number(MyDatabaseId, prefix), history.gen);
-    }
-    PC_PAUSE("check|publish");
-    const ValueToStore entry{
-        .wiring = build.space.wiring(),
-        .partition = build.space.partition,
-        .name = build.space.name(),
-        .key = key,
-        .flags = static_cast<std::uint8_t>((value ? kFound : 0) | (build.has_gap ? kHasGap : 0) |
-                                           dependency_flag(context.judge)),
-        .value = value ? view_of(value) : std::string_view{},
-        .tags = build.tags.tags(),
-        .lifetime = build.space.ttl(),
-        .deadline = build.deadline,
-    };
-    store_value(entry, depend_by_judge, &context.judge, by_marks && applies(Rule::kPrefixAtStore) ? &unless_marked : nullptr, !by_marks);
-}
-
-Value build_and_store(ValueContext& context, std::string_view key) {
-    auto* build_local = static_cast<BuildLocal*>(palloc(sizeof(BuildLocal)));
-    BuildLocal& built = *new (build_local) BuildLocal();
+Value build_and_count(ValueContext& context, std::string_view key, BuildLocal& build) {
+    build.tags = TagListLocal();
     instr_time began, took;
     INSTR_TIME_SET_CURRENT(began);
-    text* value = build(context, key, built);
+    text* value = build_value(context, key, build);
     if (context.bypass == Bypass::kNone && !context.uncached) {
         INSTR_TIME_SET_CURRENT(took);
         INSTR_TIME_SUBTRACT(took, began);
         count_in(context, Counter::kBuilds);
         count_in(context, Counter::kBuildMicros, INSTR_TIME_GET_MICROSEC(took));
     }
-    const std::int64_t ttl = built.space.ttl();
-    const std::int64_t now = memory::now();
-    if (context.use_memory) store_built(context, key, built, value);
-    inherit(built.space.name(), key, &built.tags, nullptr,
-            std::min(built.deadline, ttl == INT64_MAX ? ttl : now + ttl), built.has_gap);
-    if (BuildLocal* outer = building::current())
-        outer->exact = outer->exact && built.exact && built.unfinished == 0 && built.space.sound() && !built.tags.full();
     return {.found = true, .value = value, .source = Source::kBuilt};
+}
+
+// A build around this one hangs on all that this one does.
+void inherit_build(const BuildLocal& build) {
+    const std::int64_t ttl = build.space.ttl();
+    inherit(build.space.name(), build.key, &build.tags, nullptr,
+            std::min(build.deadline, ttl == INT64_MAX ? ttl : memory::now() + ttl), build.has_gap);
+    if (BuildLocal* outer = building::current())
+        outer->exact = outer->exact && build.exact && build.unfinished == 0 && build.space.sound() && !build.tags.full();
+}
+
+BuildLocal& new_build(ValueContext& context, std::string_view key) {
+    BuildLocal& build = *new (palloc(sizeof(BuildLocal))) BuildLocal();
+    build.space = copy_namespace(*context.space);
+    build.key = key;
+    context.space = &build.space;
+    return build;
+}
+
+std::optional<Value> from_redis(ValueContext& context, BuildLocal& build) {
+    const std::optional<text*> value = value_from_redis(context, build);
+    if (!value) return std::nullopt;
+    if (context.use_memory) store_in_memory(context, build, *value);
+    inherit_build(build);
+    return Value{.found = true, .value = *value, .source = Source::kRedis};
+}
+
+// From Redis, else by the builder; stored where it may be.
+Value make_and_store(ValueContext& context, std::string_view key, bool dirty) {
+    BuildLocal& build = new_build(context, key);
+    if (!dirty)
+        if (const std::optional<Value> value = from_redis(context, build)) return *value;
+    const Value made = build_and_count(context, key, build);
+    if (context.use_memory && !dirty) store_in_memory(context, build, made.value);
+    if (!dirty) store_in_redis(context, build, made.value);
+    inherit_build(build);
+    return made;
 }
 
 Value fetch_missing(ValueContext& context, std::string_view key) {
     const Tag tag = entry_tag(context.space->name(), key);
     const Boarding boarding = board(context.judge, EntryKey(EntryKind::kValue, key, context.space->wiring()), tag);
-    if (boarding == Boarding::kAlone) return build_and_store(context, key);
+    if (boarding == Boarding::kAlone) return make_and_store(context, key, false);
     const auto look_or_build = [&] {
         const std::optional<Value> hit = from_memory(context, key);
-        return hit ? *hit : build_and_store(context, key);
+        return hit ? *hit : make_and_store(context, key, false);
     };
     if (boarding == Boarding::kLanded) return look_or_build();
     Value value;
@@ -287,6 +184,8 @@ void count_lookup(const ValueContext& context, const Value& value, bool bypassed
         counter = Counter::kNotFound;
     else if (value.source == Source::kBuilt)
         counter = Counter::kBuiltCalls;
+    else if (value.source == Source::kRedis)
+        counter = Counter::kHitsRedis;
     count_in(context, counter);
 }
 
@@ -342,6 +241,16 @@ bool further_agree(const Judge& judge, const FoundEntry& found) {
     return read_further(found, further) && further_agree(judge, found, further);
 }
 
+bool is_dirty_key(const Namespace& space, std::string_view key) {
+    if (!anything_is_dirty()) return false;
+    return is_dirty(namespace_tag(space.name())) || is_dirty(entry_tag(space.name(), key)) ||
+           is_dirty_prefix(space.name(), key);
+}
+
+bool is_any_dirty(std::span<const Tag> tags) {
+    return anything_is_dirty() && std::any_of(tags.begin(), tags.end(), is_dirty);
+}
+
 Verdict judge_value(const ValueContext& context, std::string_view key, FoundEntry& found) {
     FurtherLocal further;
     return judge_found(context, key, found, further);
@@ -353,7 +262,7 @@ Value fetch_value(ValueContext& context, std::string_view key) {
     std::optional<Value> value;
     if (context.use_memory && !dirty) value = from_memory(context, key);
     if (!value)
-        value = context.use_memory && !dirty ? fetch_missing(context, key) : build_and_store(context, key);
+        value = context.use_memory && !dirty ? fetch_missing(context, key) : make_and_store(context, key, dirty);
     count_lookup(context, *value, dirty);
     return *value;
 }
@@ -362,6 +271,7 @@ Value get_value(ValueContext& context, std::string_view key) {
     const bool dirty = is_dirty_key(*context.space, key);
     std::optional<Value> value;
     if (context.use_memory && !dirty) value = from_memory(context, key);
+    if (!value && !dirty && context.space->has_builder()) value = from_redis(context, new_build(context, key));
     // Whether it is there is no function of what the snapshot sees.
     if (BuildLocal* outer = building::current(); outer && !value) outer->exact = false;
     if (!value) value = Value{};
@@ -373,7 +283,7 @@ text* rebuild_value(ValueContext& context, std::string_view key) {
     context.space->require_builder();
     context.uncached = true;
     context.use_memory = false;
-    return build_and_store(context, key).value;
+    return make_and_store(context, key, true).value;
 }
 
 void inherit_layers(BuildLocal& build, const LookupContext& context, const LayersLocal& layers,
@@ -383,42 +293,6 @@ void inherit_layers(BuildLocal& build, const LookupContext& context, const Layer
     build.tags.add(Tag(TagKind::kApplication));
     const LayerLocal& user = layers.layer[core::kUserLayer];
     if (user.pointer) build.tags.add(Tag(TagKind::kTenant, *user.pointer));
-}
-
-bool store_value(const ValueToStore& value, DependFn depend, const void* context, const Dependency* unless_marked,
-                 bool with_prefix_tag) {
-    const auto own = depend(context, entry_tag(value.name, value.key));
-    const auto star = depend(context, Tag(TagKind::kAll));
-    if (!own || !star) return false;
-    const Dependency dependencies[] = {*own, *star};
-
-    FurtherDependency further[kMaxFurtherTags];
-    std::size_t count_of = 0;
-    const auto add = [&](Tag tag) {
-        const auto dependency = count_of < kMaxFurtherTags ? depend(context, tag) : std::nullopt;
-        if (dependency) further[count_of++] = {tag, *dependency};
-        return dependency.has_value();
-    };
-    if (!add(namespace_tag(value.name))) return false;
-    if (with_prefix_tag && !add(prefix_tag(value.name))) return false;
-    for (const Tag tag : value.tags)
-        if (!add(tag)) return false;
-
-    const NewEntry entry{
-        .flags = value.flags,
-        .pointer = {reinterpret_cast<const char*>(further), count_of * sizeof(FurtherDependency)},
-        .value = value.value,
-        .dependencies = dependencies,
-        .partition = value.partition.number,
-        .claim = value.partition.claim,
-        .lifetime = value.lifetime,
-        .deadline = value.deadline,
-        .unless_marked = unless_marked,
-    };
-    const StoreResult result = memory::store(EntryKey(EntryKind::kValue, value.key, value.wiring), entry);
-    if (result == StoreResult::kNoRoom || result == StoreResult::kTooLarge)
-        count(Counter::kErrors, 1, value.partition.number);
-    return result == StoreResult::kStored;
 }
 
 }  // namespace prompt_cache

@@ -32,6 +32,7 @@ struct ValueContext {
     std::int64_t now = 0;
     bool pushed = false;
     BuildLocal* around = nullptr;  // the build that this lookup is a part of
+    redis::Patience redis;         // what is left of it
 };
 
 // ERROR 42704 if there is no such namespace, 42501 if the current role may not read it, 55000 if it cannot be
@@ -57,6 +58,10 @@ text* rebuild_value(ValueContext& context, std::string_view key);
 // A value out of memory, if it is exact under the context's snapshot.
 Verdict judge_value(const ValueContext& context, std::string_view key, FoundEntry& found);
 
+// Has this transaction changed the value, or what all values of the namespace hang on; or one of these tags?
+bool is_dirty_key(const Namespace& space, std::string_view key);
+bool is_any_dirty(std::span<const Tag> tags);
+
 // Do an entry's dependencies beyond the first two hold?
 bool further_agree(const Judge& judge, const FoundEntry& found);
 
@@ -74,22 +79,5 @@ inline Tag entry_tag(std::string_view name, std::string_view key) {
 // What depends on a prompt depends on its layers.
 void inherit_layers(BuildLocal& build, const LookupContext& context, const LayersLocal& layers,
                     std::string_view user_key);
-
-// Stores a value with the dependencies that `depend` can vouch for; false if one cannot be, or there is no room.
-// Raises an error only if `depend` does.
-using DependFn = std::optional<Dependency> (*)(const void* context, Tag tag);
-struct ValueToStore {
-    std::uint32_t wiring;
-    PartitionRef partition;
-    std::string_view name;
-    std::string_view key;
-    std::uint8_t flags;
-    std::string_view value;
-    std::span<const Tag> tags;
-    std::int64_t lifetime;
-    std::int64_t deadline;
-};
-bool store_value(const ValueToStore& value, DependFn depend, const void* context, const Dependency* unless_marked,
-                 bool with_prefix_tag);
 
 }  // namespace prompt_cache
