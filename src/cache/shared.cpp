@@ -14,7 +14,7 @@ SharedMemory shared;
 namespace {
 
 constexpr const char* kBlockName = "prompt_cache";
-constexpr std::uint64_t kBytesPerPartition = 2 * 1024 * 1024;  // of memory_size
+constexpr std::uint64_t kBytesPerPartition = 2 * 1024 * 1024;  // of memory_size, for each namespace's book-keeping
 
 shmem_request_hook_type previous_request_hook = nullptr;
 shmem_startup_hook_type previous_startup_hook = nullptr;
@@ -40,7 +40,8 @@ void lay_out(ControlShared& control) {
                     static_cast<unsigned long long>(slots), settings::slots)));
 
     std::uint64_t at = round_to_line(sizeof(ControlShared));
-    const std::uint64_t partitions = std::clamp<std::uint64_t>(total / kBytesPerPartition, 8, kMaxPartitions);
+    const std::uint64_t namespaces = std::clamp<std::uint64_t>(total / kBytesPerPartition, 8, kMaxPartitions - 1);
+    const std::uint64_t partitions = 1 + namespaces;
     control.partition_count = static_cast<std::uint32_t>(partitions);
     control.partitions_offset = at;
     at = round_to_line(at + partitions * sizeof(PartitionShared));
