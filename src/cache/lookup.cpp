@@ -32,8 +32,7 @@ struct FoundLayers {
 };
 
 bool find_layers(const LookupContext& context, const EntryKey& user_key, FoundLayers& found) {
-    // The application's entry needs no key: it is judged while the user's is on its way.
-    memory::prefetch_entry(user_key);
+    // The application's entry needs no key: it is judged while the user's bucket is on its way.
     const FoundEntry* application = find_valid_shared(context, core::kApplicationLayer, {});
     const FoundEntry& user = found.user;
     if (!find_valid(context, core::kUserLayer, user_key, found.user)) return false;

@@ -84,11 +84,6 @@ void prefetch(const EntryKey& key) noexcept {
     __builtin_prefetch(&bucket_of(key.hash));
 }
 
-void prefetch_entry(const EntryKey& key) noexcept {
-    const std::uint32_t unit = bucket_of(key.hash).head.load(std::memory_order_relaxed);
-    if (unit < shared.units) prefetch_at(unit);
-}
-
 void prefetch_value(const FoundEntry& found) noexcept {
     constexpr std::size_t kLines = 12;  // the processor goes on by itself, but not over the end of a page
     constexpr std::size_t kPage = 4096;

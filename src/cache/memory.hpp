@@ -130,10 +130,8 @@ namespace memory {
 // Microseconds of a clock that nobody can set.
 std::int64_t now() noexcept;
 
-// Ask for the cache lines that find() and read_value() will need: where it begins, the first entry of the
-// bucket, the value. They change nothing but time.
+// Ask for the cache lines where find() begins and that read_value() copies. They change nothing but time.
 void prefetch(const EntryKey& key) noexcept;
-void prefetch_entry(const EntryKey& key) noexcept;
 void prefetch_value(const FoundEntry& found) noexcept;
 
 // A reader's steps. find() and read_…() may return what is being changed; only while still_there() says so is
