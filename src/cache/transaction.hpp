@@ -33,8 +33,8 @@ void install_transaction_hooks();
 struct Judge;
 Judge open_judge();
 
-// Relations and catalog objects (expression_objects.hpp) whose definition this transaction has changed (or, harmlessly, somebody else
-// meanwhile).
+// Relations and catalog objects (expression_objects.hpp) whose definition this transaction has changed (or,
+// harmlessly, somebody else meanwhile).
 bool has_own_ddl() noexcept;
 bool own_ddl_concerns(std::span<const Oid> sources, std::span<const std::uint32_t> objects) noexcept;
 

@@ -23,22 +23,6 @@ void add_number(ExpressionObjects& objects, std::uint32_t number) {
     objects.numbers = list_append_unique_int(objects.numbers, static_cast<int>(number));
 }
 
-// What lies in another schema is named with it, and renaming a schema says nothing about what lies in it.
-void add_schema(ExpressionObjects& objects, Oid schema) {
-    if (OidIsValid(schema) && !IsCatalogNamespace(schema))
-        add_number(objects, catalog_object_of(NAMESPACEOID, schema));
-}
-
-// False if there is nothing to add.
-bool add(ExpressionObjects& objects, int cache, Oid oid) {
-    if (oid < FirstNormalObjectId) return false;
-    const int known = list_length(objects.numbers);
-    add_number(objects, catalog_object_of(cache, oid));
-    if (list_length(objects.numbers) == known) return false;
-    objects.rows = lappend_int(lappend_int(objects.rows, cache), static_cast<int>(oid));
-    return true;
-}
-
 Oid schema_of(int cache, Oid oid, AttrNumber column) {
     HeapTuple tuple = SearchSysCache1(cache, ObjectIdGetDatum(oid));
     if (!HeapTupleIsValid(tuple)) return InvalidOid;
@@ -46,6 +30,19 @@ Oid schema_of(int cache, Oid oid, AttrNumber column) {
     const Oid schema = DatumGetObjectId(SysCacheGetAttr(cache, tuple, column, &isnull));
     ReleaseSysCache(tuple);
     return schema;
+}
+
+// An object of the user's, and its schema, with which it is named and whose renaming says nothing about what
+// lies in it. False if there is nothing to add.
+bool add(ExpressionObjects& objects, int cache, Oid oid, AttrNumber schema_column) {
+    if (oid < FirstNormalObjectId) return false;
+    const int known = list_length(objects.numbers);
+    add_number(objects, catalog_object_of(cache, oid));
+    if (list_length(objects.numbers) == known) return false;
+    objects.rows = lappend_int(lappend_int(objects.rows, cache), static_cast<int>(oid));
+    const Oid schema = schema_column > 0 ? schema_of(cache, oid, schema_column) : InvalidOid;
+    if (OidIsValid(schema)) add_number(objects, catalog_object_of(NAMESPACEOID, schema));
+    return true;
 }
 
 // What a cast casts: another cast between the same types would take its place.
@@ -77,14 +74,13 @@ void add_cast(ExpressionObjects& objects, Oid from, Oid to) {
 void add_labels(ExpressionObjects& objects, Oid type) {
     CatCList* labels = SearchSysCacheList1(ENUMTYPOIDNAME, ObjectIdGetDatum(type));
     for (int i = 0; i < labels->n_members; i++)
-        add(objects, ENUMOID, reinterpret_cast<Form_pg_enum>(GETSTRUCT(&labels->members[i]->tuple))->oid);
+        add(objects, ENUMOID, reinterpret_cast<Form_pg_enum>(GETSTRUCT(&labels->members[i]->tuple))->oid, 0);
     ReleaseSysCacheList(labels);
 }
 
 // With the types that it is made of.
 void add_type(ExpressionObjects& objects, Oid type) {
-    if (!add(objects, TYPEOID, type)) return;
-    add_schema(objects, schema_of(TYPEOID, type, Anum_pg_type_typnamespace));
+    if (!add(objects, TYPEOID, type, Anum_pg_type_typnamespace)) return;
     switch (get_typtype(type)) {
         case TYPTYPE_DOMAIN:
             add_type(objects, getBaseType(type));
@@ -94,6 +90,9 @@ void add_type(ExpressionObjects& objects, Oid type) {
             break;
         case TYPTYPE_RANGE:
             add_type(objects, get_range_subtype(type));
+            break;
+        case TYPTYPE_MULTIRANGE:
+            add_type(objects, get_multirange_range(type));
             break;
         case TYPTYPE_COMPOSITE: {
             add_number(objects, catalog_object(kNoCache, get_typ_typrelid(type)));
@@ -110,14 +109,16 @@ void add_type(ExpressionObjects& objects, Oid type) {
 }
 
 bool add_function(Oid function, void* context) {
-    auto& objects = *static_cast<ExpressionObjects*>(context);
-    if (add(objects, PROCOID, function)) add_schema(objects, get_func_namespace(function));
+    add(*static_cast<ExpressionObjects*>(context), PROCOID, function, Anum_pg_proc_pronamespace);
     return false;
 }
 
 void add_operator(ExpressionObjects& objects, Oid oid) {
-    if (add(objects, OPEROID, oid))
-        add_schema(objects, schema_of(OPEROID, oid, Anum_pg_operator_oprnamespace));
+    add(objects, OPEROID, oid, Anum_pg_operator_oprnamespace);
+}
+
+void add_collation(ExpressionObjects& objects, Oid oid) {
+    add(objects, COLLOID, oid, Anum_pg_collation_collnamespace);
 }
 
 bool add_node(Node* node, void* context) {
@@ -126,8 +127,8 @@ bool add_node(Node* node, void* context) {
     check_functions_in_node(node, add_function, context);
     if (IsA(node, List)) return walk_expression(node, add_node, context);
     add_type(objects, exprType(node));
-    add(objects, COLLOID, exprCollation(node));
-    add(objects, COLLOID, exprInputCollation(node));
+    add_collation(objects, exprCollation(node));
+    add_collation(objects, exprInputCollation(node));
     switch (nodeTag(node)) {
         case T_OpExpr:
         case T_DistinctExpr:

@@ -7,9 +7,7 @@
 #include "pg/subtransaction.hpp"
 
 extern "C" {
-#include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
-#include "optimizer/planmain.h"
 #include "utils/datum.h"
 #include "utils/hsearch.h"
 #include "utils/plancache.h"
@@ -31,7 +29,7 @@ struct RowExpression {
     AttrNumber column;          // of a key's type and nothing else: needs no evaluation
     CachedExpression* planned;  // the server watches the functions in it
     bool immutable;
-    bool comparable;  // immutable, and nobody can replace what it is made of
+    bool replaceable;
     bool valid;
 };
 
@@ -46,7 +44,7 @@ void relation_changed(Datum, Oid relation) {
         if (!OidIsValid(relation) || expression->key.relation == relation) expression->valid = false;
 }
 
-RowExpression* place_of(Oid relation, const char* text, bool* found) {
+RowExpression* place_of(Oid relation, const char* text) {
     if (!prepared_local) {
         HASHCTL control{};
         control.keysize = sizeof(RowExpression::Key);
@@ -56,8 +54,9 @@ RowExpression* place_of(Oid relation, const char* text, bool* found) {
     }
     const auto* bytes = reinterpret_cast<const unsigned char*>(text);
     const RowExpression::Key key{relation, 0, hash_bytes_extended(bytes, static_cast<int>(strlen(text)), 0)};
-    auto* place = static_cast<RowExpression*>(hash_search(prepared_local, &key, HASH_ENTER, found));
-    if (!*found) {
+    bool found = false;
+    auto* place = static_cast<RowExpression*>(hash_search(prepared_local, &key, HASH_ENTER, &found));
+    if (!found) {
         place->context = nullptr;
         place->planned = nullptr;
         place->valid = false;
@@ -80,6 +79,7 @@ bool is_key_type(Oid type) noexcept {
 
 // Expects fixed settings and the owner's rights.
 void prepare(RowExpression* place, Relation relation, const char* text) {
+    place->valid = true;  // at first, so that messages which arrive on the way count
     ExpressionTree expression = analyse_expression(relation, text);
     place->context = AllocSetContextCreate(TopMemoryContext, "prompt_cache expression", ALLOCSET_SMALL_SIZES);
     MemoryContext before = MemoryContextSwitchTo(place->context);
@@ -92,8 +92,7 @@ void prepare(RowExpression* place, Relation relation, const char* text) {
     place->immutable = !contain_mutable_functions(place->planned->expr);
     ExpressionObjects objects;
     add_objects_of(expression.tree, objects);
-    place->comparable = place->column == 0 && place->immutable && objects.numbers == NIL;
-    place->valid = true;
+    place->replaceable = objects.numbers != NIL;
 }
 
 struct Standpoint {
@@ -206,8 +205,7 @@ CheckedExpression check_row_expression(Relation relation, const char* text, Stea
 }
 
 const RowExpression* find_row_expression(Relation relation, const char* text) {
-    bool found = false;
-    RowExpression* place = place_of(RelationGetRelid(relation), text, &found);
+    RowExpression* place = place_of(RelationGetRelid(relation), text);
     if (place->valid && place->planned->is_valid && strcmp(place->text, text) == 0) return place;
     empty(place);
     const bool fits = without_error([&] {
@@ -224,6 +222,10 @@ bool is_immutable(const RowExpression& expression) noexcept {
     return expression.immutable;
 }
 
+bool is_replaceable(const RowExpression& expression) noexcept {
+    return expression.replaceable;
+}
+
 RowText evaluate(const RowExpression& expression, Relation relation, HeapTuple row) {
     if (expression.column > 0) return column_of_row(relation, row, expression.column);
     RowText value;
@@ -235,7 +237,7 @@ bool changed(const RowExpression& expression, Relation relation, HeapTuple befor
     bool touched = false;
     for (int column = -1; !touched && (column = bms_next_member(expression.columns, column)) >= 0;)
         touched = !same_bytes(before, after, RelationGetDescr(relation), column);
-    if (!touched || !expression.comparable) return touched;
+    if (!touched || expression.column > 0 || !expression.immutable || expression.replaceable) return touched;
     const HeapTuple rows[] = {before, after};
     RowText values[2];
     return !evaluate_safely(expression, relation, rows, values) || values[0].value != values[1].value;

@@ -46,13 +46,16 @@ const RowExpression* find_row_expression(Relation relation, const char* text);
 
 bool is_immutable(const RowExpression& expression) noexcept;
 
+// Is it made of functions or types of the user's? These may be replaced by a transaction that commits between
+// an evaluation by a writer and the writer's own commit: what the writer then leaves behind, readers who see
+// the new function may look for elsewhere.
+bool is_replaceable(const RowExpression& expression) noexcept;
+
 // The expression's value in a row of the relation it was prepared for.
 RowText evaluate(const RowExpression& expression, Relation relation, HeapTuple row);
 
 // Does it matter that the row has changed? No if all columns that are read have the same bytes; no if the
-// expression is immutable, made of PostgreSQL's own functions alone, and has the same value; else yes. A
-// user's function may be replaced before the writer commits, and old and new row may differ for the new
-// function only.
+// expression is immutable and not replaceable, and has the same value; else yes.
 bool changed(const RowExpression& expression, Relation relation, HeapTuple before, HeapTuple after);
 
 // Has a column the same bytes? A value that was not touched keeps its pointer to the TOAST table, so nothing
