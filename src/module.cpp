@@ -8,6 +8,7 @@
 #include "pg/catalog.hpp"
 #include "pg/postgres.hpp"
 #include "pg/settings.hpp"
+#include "redis_worker.hpp"
 #include "tier/feed.hpp"
 #include "worker.hpp"
 
@@ -53,6 +54,7 @@ void load() {
     if (preloading) {
         request_shared_memory();
         register_launcher();
+        register_redis_worker();
     }
     install_writer();
     install_transaction_hooks();
