@@ -10,6 +10,7 @@
 #include "pg/catalog.hpp"
 #include "pg/postgres.hpp"
 #include "pg/settings.hpp"
+#include "redis_worker.hpp"
 #include "tier/feed.hpp"
 #include "worker.hpp"
 
@@ -59,6 +60,7 @@ void load() {
     if (preloading) {
         request_shared_memory();
         register_launcher();
+        register_redis_worker();
     }
     install_writer();
     install_puts();

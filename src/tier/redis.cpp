@@ -125,7 +125,7 @@ bool attempt_with(Patience& patience, std::span<const std::string_view> command,
                   Reply& reply) {
     if (patience.deadline == 0)
         patience.deadline = micros() + static_cast<std::int64_t>(settings::redis_timeout) * 1000;
-    const bool good = attempt(command, patience.deadline, longest, reply);
+    const bool good = micros() < patience.deadline && attempt(command, patience.deadline, longest, reply);
     patience.spent = !good;
     return good;
 }

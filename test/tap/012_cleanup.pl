@@ -128,7 +128,7 @@ is(join(' ', map { sql('SELECT prompt_cache._clean_up()') } 1 .. 3), 't t f', 'i
 is($rows, $tags, 'until there is not');
 
 # A standby has no worker; once promoted it has, and the rows that came to it are still good.
-is($standby->safe_psql('chat', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'prompt_cache%'}), '0', 'a standby has neither launcher nor worker');
+is($standby->safe_psql('chat', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('prompt_cache launcher', 'prompt_cache worker')}), '0', 'a standby has neither launcher nor worker');
 sql('SELECT count(prompt_cache.prompt(user_id)) FROM users; SELECT prompt_cache.flush()');
 $node->wait_for_catchup($standby);
 $node->stop('immediate');
