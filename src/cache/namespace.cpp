@@ -259,9 +259,9 @@ void Namespace::require_builder() const {
 
 void Namespace::require_reader() const {
     const Oid role = GetUserId();
-    if (has_privs_of_role(role, owner_of(OwnRelation::kNamespace))) return;
     for (std::uint32_t i = 0; i < header_.reader_count; i++)
         if (has_privs_of_role(role, readers_[i])) return;
+    if (superuser_arg(role) || has_privs_of_role(role, owner_of(OwnRelation::kNamespace))) return;
     ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                     errmsg("permission denied for namespace \"%s\"", name_.data()),
                     errhint("SELECT prompt_cache.allow(%s, %s);",
