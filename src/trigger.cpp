@@ -79,9 +79,10 @@ HeapTuple row_after(const TriggerData& data) {
 // Arguments of a watch's trigger.
 enum WatchArgument { kWatchedNamespace = 1, kWatchedKey, kFirstWatchedColumn };
 
-// A row without a key concerns no entry; one whose key cannot be told concerns them all.
+// A row without a key concerns no entry. One whose key cannot be told concerns them all; so does one whose key is
+// made by a function that may be replaced before this transaction commits, and would then name another entry.
 void note_entry_of_row(const char* name, const RowExpression* key, Relation relation, HeapTuple row) {
-    const RowText text = key ? evaluate(*key, relation, row) : RowText{};
+    const RowText text = key && !is_replaceable(*key) ? evaluate(*key, relation, row) : RowText{};
     if (!text.known)
         note_change(Tag(TagKind::kNamespace, name));
     else if (text.value)

@@ -27,6 +27,28 @@ std::optional<Dependency> depend_on(const Judge& judge, Tag tag) {
     return Dependency(slot_number(MyDatabaseId, tag), *gen);
 }
 
+bool has_heard_of_ddl(const Judge& judge) {
+    static Oid database_local = InvalidOid;
+    static std::uint64_t heard_local = 0;  // the generation of `*` up to which everything has been read
+    AcceptInvalidationMessages();
+    if (judge.by != Judge::By::kMarks) return true;
+    const core::SlotHistory history = star_slot().read();
+    if (database_local == MyDatabaseId && heard_local == history.gen) return true;
+
+    const auto has_sent = [&](core::Xid writer) {
+        return writer == 0 || writer == core::kFrozenXid || !judge.view.complete(writer) ||
+               ConditionalXactLockTableWait(static_cast<TransactionId>(writer));
+    };
+    if (!std::all_of(history.xid, history.xid + history.n, has_sent) || !has_sent(history.dropped_max_xid))
+        return false;
+    AcceptInvalidationMessages();
+    if (history.all_complete(judge.view)) {
+        database_local = MyDatabaseId;
+        heard_local = history.gen;
+    }
+    return true;
+}
+
 Stamp shared_stamp(const Judge& judge, Tag tag) {
     if (judge.by != Judge::By::kMarks) return stamp_under(tag, judge.snapshot);
     const EntryKey key(EntryKind::kStamp, {reinterpret_cast<const char*>(&tag.hash), sizeof(tag.hash)});

@@ -62,6 +62,13 @@ bool agrees(const Judge& judge, const FoundEntry& entry, unsigned i, TagOf tag) 
 // What a value built under the judge's snapshot has to carry for `tag`; nothing if it cannot be vouched for.
 std::optional<Dependency> depend_on(const Judge& judge, Tag tag);
 
+// Has this backend heard of all DDL that the judge's snapshot sees? Functions, views and plans come from its own
+// caches, which learn of a change by a message: sent after the change can be seen, and read only now and then. The
+// writer gives up the lock on its id after it has sent its messages; so where nobody holds the lock of an id in the
+// slot of `*` that the snapshot sees, what there is to hear can be read at once. False only for the microseconds in
+// between. On a standby replay does the same two steps, and there is no such lock to ask: true.
+bool has_heard_of_ddl(const Judge& judge);
+
 // The flag that says which kind of dependencies an entry of this judge carries.
 inline std::uint8_t dependency_flag(const Judge& judge) noexcept {
     return judge.by == Judge::By::kStamps ? kByStamp : 0;

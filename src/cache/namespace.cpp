@@ -291,7 +291,8 @@ const Namespace& namespace_under(const Judge& judge, std::string_view name) {
     }
     if (const Namespace* shared_copy = adopt_shared_copy(judge, name)) return *shared_copy;
     const std::optional<Dependency> dependency = depend_on(judge, star());
-    if (!dependency) return read_for(judge.snapshot, name);  // nobody can vouch for it: it holds for this snapshot
+    // Where nobody can vouch for it, it holds for this snapshot.
+    if (!dependency || !has_heard_of_ddl(judge)) return read_for(judge.snapshot, name);
     const std::string_view flat = read_flat(name, CurrentMemoryContext);
     if (flat.empty()) complain_of_missing(name);
     memory::store(EntryKey(EntryKind::kNamespace, name), {.flags = dependency_flag(judge),
