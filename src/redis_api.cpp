@@ -2,6 +2,7 @@
 #include "cache/layer.hpp"
 #include "cache/lookup.hpp"
 #include "exports.hpp"
+#include "tier/feed.hpp"
 #include "tier/redis.hpp"
 #include "tier/redis_shared.hpp"
 
@@ -9,8 +10,15 @@ namespace prompt_cache {
 
 namespace {
 
-text* channel_name() {
+// Somebody here listens: the worker must know of the channel.
+std::optional<std::int64_t> note_listener() {
     const std::optional<std::int64_t> number = incarnation();
+    if (number && redis_memory) feed::note_scope(*number);
+    return number;
+}
+
+text* channel_name() {
+    const std::optional<std::int64_t> number = note_listener();
     if (!number) return nullptr;
     ScopeText scope;
     const std::string_view printed = print_scope(MyDatabaseId, *number, scope);
@@ -88,6 +96,7 @@ PC_FUNCTION(pc_get_with_tags) {
     TupleDesc descriptor = nullptr;
     if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
         elog(ERROR, "prompt_cache: get_with_tags must return a row");
+    note_listener();
     LookupContext context = open_lookup();
     KeyBuffer buffer;
     const std::string_view key = canonical_key(context.attachment->user_key(),

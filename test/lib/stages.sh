@@ -116,6 +116,7 @@ stage_tap() {
     ready normal && ready test || return 1
     server_folder "$folder"
     cp -a "$here/test/tap" "$folder/t"
+    cp -a "$here/examples" "$folder/t"
     chmod -R a+rX "$folder/t"
     for name in "${names[@]}"; do
         if (
