@@ -588,6 +588,7 @@ BEGIN
                FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
               WHERE g.tgfoid = 'prompt_cache._source_changed()'::regprocedure AND g.tgparentid = 0
                 AND c.relnamespace <> 'prompt_cache'::regnamespace AND g.tgname !~ '^prompt_cache_watch_'
+              ORDER BY g.tgname DESC  -- the users table first, as a lookup locks them
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.source);
     END LOOP;
