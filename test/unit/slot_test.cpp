@@ -409,6 +409,35 @@ TEST(Slot, AFrozenMarkDoesNotSettleWhatWasPushedOut) {
     EXPECT_FALSE(slot.dropped_complete(SnapshotView{100, 101, {&long_one, 1}}));
 }
 
+// What an application puts was read after its lease: nobody may have been running then but the putter itself.
+TEST(Slot, APutNeedsEveryIdComplete) {
+    SlotHistory slot;
+    slot.push(100);
+    const std::uint32_t running = 101;
+    const SnapshotView lease{101, 103, {&running, 1}};
+    EXPECT_EQ(slot.put_generation(lease, 0), slot.gen);
+    slot.push(101);  // was running when the lease was given
+    EXPECT_EQ(slot.store_generation(lease), slot.gen - 1);
+    EXPECT_EQ(slot.put_generation(lease, 0), std::nullopt);
+    EXPECT_EQ(slot.put_generation(lease, 101), slot.gen);  // its own change
+    slot.push(104);  // began after the lease
+    EXPECT_EQ(slot.put_generation(lease, 101), std::nullopt);
+}
+
+// An id that the putter's own mark pushes out may have ended after the lease.
+TEST(Slot, AnOwnMarkTellsNothingOfWhatItPushedOut) {
+    SlotHistory slot;
+    for (Xid writer = 101; writer <= 104; ++writer) slot.push(writer);
+    const prompt_cache::core::Moment moment{{105, 106, {}}, 105};
+    slot.push(105, &moment);
+    EXPECT_TRUE(slot.settled);
+    const std::uint32_t running = 101;
+    const SnapshotView before_101_ended{101, 105, {&running, 1}};
+    EXPECT_EQ(slot.put_generation(before_101_ended, 105), std::nullopt);
+    const SnapshotView after{105, 106, {}};
+    EXPECT_EQ(slot.put_generation(after, 105), slot.gen);
+}
+
 // Negative controls: without the rule, some order of steps gives a wrong answer and the explorer finds it.
 void expect_caught(const WorldOptions& options) {
     Explorer world(options);
