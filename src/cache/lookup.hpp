@@ -26,6 +26,7 @@ struct LookupContext {
     bool use_memory = false;  // hit and store
     std::int64_t now = 0;     // on the clock of entries, where memory is used
     bool pushed = false;      // the snapshot is ours to pop
+    bool is_walk = false;     // over many users, none of whom asks: what it reads does not count as used
 };
 
 // Opens a lookup under the caller's snapshot, finds the wiring that holds under it and decides which tiers

@@ -228,6 +228,10 @@ bool is_vacuuming() noexcept {
            vacuum_local.transaction == local_transaction_id();
 }
 
+void changes_no_row() noexcept {
+    vacuum_local.transaction = local_transaction_id();
+}
+
 void forget_transaction() noexcept {
     relations_local.count = schemas_local.count = 0;
     relations_local.too_many = schemas_local.too_many = false;

@@ -12,7 +12,14 @@ namespace prompt_cache {
 inline constexpr const char* kSchema = "prompt_cache";
 inline constexpr const char* kExtension = "prompt_cache";
 
-enum class OwnRelation : unsigned { kAttachment, kApplication, kUserPromptCache, kTagNonce, kTagNonceKey };
+enum class OwnRelation : unsigned {
+    kAttachment,
+    kApplication,
+    kUserPromptCache,
+    kTagNonce,
+    kTagNonceKey,
+    kUsageOrder
+};
 
 // InvalidOid where the extension is not installed in this database, as the current transaction sees it.
 Oid own_relation(OwnRelation relation);
