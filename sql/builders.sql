@@ -107,7 +107,7 @@ BEGIN
     RETURN r;
 END
 $$;
-SELECT prompt_cache.create_namespace('sneaky', 'sneaky(text)', '100 ms');
+SELECT prompt_cache.create_namespace('sneaky', 'sneaky(text)', '2 s');
 SELECT look('sneaky', 'plain');
 SELECT unwatched FROM prompt_cache.namespaces WHERE namespace = 'sneaky';
 SELECT look('sneaky', 'branch');
@@ -115,7 +115,7 @@ SELECT unwatched FROM prompt_cache.namespaces WHERE namespace = 'sneaky';
 SELECT r FROM jsonb_array_elements_text(prompt_cache.health() -> 'reasons') r WHERE r ~ 'sneaky';
 INSERT INTO secret VALUES ('gap');
 SELECT f.source, f.value FROM prompt_cache.fetch_many('sneaky', '{plain}') f;
-SELECT pg_sleep(0.2);
+SELECT pg_sleep(2.2);
 SELECT look('sneaky', 'plain');
 SELECT prompt_cache.watch('secret', 'sneaky'), prompt_cache.watch('roles', 'sneaky');
 SELECT look('sneaky', 'plain'), look('sneaky', 'branch'), look('sneaky', 'plain');

@@ -59,6 +59,7 @@ CREATE TABLE prompt_cache.user_prompt_cache (
 );
 CREATE INDEX user_prompt_cache_user_key_id_idx ON prompt_cache.user_prompt_cache (user_key, id DESC);
 CREATE INDEX user_prompt_cache_user_id_id_idx ON prompt_cache.user_prompt_cache (user_id, id DESC) WHERE user_id IS NOT NULL;
+CREATE INDEX user_prompt_cache_replaced_at_idx ON prompt_cache.user_prompt_cache (replaced_at) WHERE replaced_at IS NOT NULL;
 COMMENT ON TABLE prompt_cache.user_prompt_cache IS 'The durable tier and the history: each prompt that users were given, newest last. A row is used only while its stamps are current.';
 COMMENT ON COLUMN prompt_cache.user_prompt_cache.user_key IS 'the user''s key in text form';
 COMMENT ON COLUMN prompt_cache.user_prompt_cache.user_id IS 'the same as a number, where it is one';
@@ -67,6 +68,13 @@ COMMENT ON COLUMN prompt_cache.user_prompt_cache.application_length IS 'bytes of
 COMMENT ON COLUMN prompt_cache.user_prompt_cache.tenant_length IS 'bytes of the tenant''s own text; 0 = left out';
 COMMENT ON COLUMN prompt_cache.user_prompt_cache.user_length IS 'bytes of the user''s own text; 0 = left out';
 COMMENT ON COLUMN prompt_cache.user_prompt_cache.stamps IS 'weight and nonces of *, application, tenant and user when the prompt was composed: what proves the row current';
+
+-- Not a column of user_prompt_cache: the order of all users is written now and then as a few rows, not as an update of each.
+CREATE TABLE prompt_cache.usage_order (
+    rank      integer PRIMARY KEY,
+    user_keys text[]  NOT NULL
+);
+COMMENT ON TABLE prompt_cache.usage_order IS 'Whose prompts were in use when a worker looked last, hottest first, two hundred users a row: what a restart brings back first.';
 
 CREATE TABLE prompt_cache.tag_nonce (
     tag    bigint NOT NULL,
@@ -784,46 +792,71 @@ END
 $$;
 COMMENT ON FUNCTION prompt_cache.prune(integer) IS 'Deletes all but the newest `keep` rows of each user (NULL: the setting history) and returns how many.';
 
--- What a worker does now and then. Each step by itself: none keeps another from being done.
-CREATE FUNCTION prompt_cache._clean_up() RETURNS boolean
+-- What a worker does now and then, a little at a time.
+
+-- Many rows of a tag become one with the same sum and xor: no snapshot sees another stamp. Two thousand rows in the order of the
+-- primary key, from behind those given; what is left of a tag that lies across the border is for the next time.
+CREATE FUNCTION prompt_cache._compact_nonces(
+    INOUT after_tag bigint DEFAULT '-9223372036854775808', INOUT after_salt bigint DEFAULT '-9223372036854775808')
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    done    bigint;
-    more    boolean := false;
-    max_age interval := make_interval(secs => extract(epoch FROM current_setting('prompt_cache.history_max_age')::interval));
+    crowded tid[];
 BEGIN
-    BEGIN
-        -- Many rows of a tag become one with the same sum and xor: no snapshot sees another stamp.
-        WITH crowded AS (
-            SELECT tag FROM prompt_cache.tag_nonce GROUP BY tag HAVING count(*) > 1 LIMIT 1000
-        ), gone AS (
-            DELETE FROM prompt_cache.tag_nonce n USING crowded c WHERE n.tag = c.tag RETURNING n.tag, n.nonce, n.weight
+    SELECT array_agg(s.place) FILTER (WHERE s.of_tag > 1),
+           (array_agg(s.tag ORDER BY s.tag, s.salt))[2000], (array_agg(s.salt ORDER BY s.tag, s.salt))[2000]
+      INTO crowded, after_tag, after_salt
+      FROM (SELECT n.*, count(*) OVER (PARTITION BY n.tag) AS of_tag
+              FROM (SELECT ctid AS place, tag, salt FROM prompt_cache.tag_nonce
+                     WHERE (tag, salt) > (after_tag, after_salt) ORDER BY tag, salt LIMIT 2000) n) s;
+    IF crowded IS NOT NULL THEN
+        WITH gone AS (
+            DELETE FROM prompt_cache.tag_nonce WHERE ctid = ANY (crowded) RETURNING tag, nonce, weight
         )
         INSERT INTO prompt_cache.tag_nonce (tag, nonce, weight)
         SELECT tag, bit_xor(nonce), sum(weight)::bigint FROM gone GROUP BY tag;
-        GET DIAGNOSTICS done = ROW_COUNT;
-        more := done >= 1000;
-    EXCEPTION WHEN OTHERS THEN
-        RAISE LOG 'prompt_cache: tag_nonce was not compacted: %', SQLERRM;
-    END;
-    BEGIN
-        DELETE FROM prompt_cache.user_prompt_cache
-         WHERE id IN (SELECT id FROM prompt_cache.user_prompt_cache WHERE replaced_at < now() - max_age LIMIT 1000);
-        GET DIAGNOSTICS done = ROW_COUNT;
-        more := more OR done >= 1000;
-    EXCEPTION WHEN OTHERS THEN
-        RAISE LOG 'prompt_cache: old rows were not deleted: %', SQLERRM;
-    END;
-    BEGIN
-        -- Last, since it locks the user's tables until the end, if there is anything to repair.
-        PERFORM prompt_cache._repair_triggers();
-    EXCEPTION WHEN OTHERS THEN
-        RAISE LOG 'prompt_cache: triggers could not be repaired: %', SQLERRM;
-    END;
-    RETURN more;
+    END IF;
 END
 $$;
-COMMENT ON FUNCTION prompt_cache._clean_up() IS 'What a worker does now and then: compaction of nonces, deletion of old rows, repair of triggers; true if there is more to do.';
+COMMENT ON FUNCTION prompt_cache._compact_nonces(bigint, bigint) IS 'Puts nonces of one tag together, in a slice of the table; returns where the next slice begins, NULL at the end.';
+
+-- Gives back what many changes have left behind in the table and its index. Only where a copy would take less than half, where
+-- making it takes a moment, and where nobody holds the table.
+CREATE FUNCTION prompt_cache._shrink_nonces() RETURNS boolean
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    size  bigint := pg_total_relation_size('prompt_cache.tag_nonce');
+    tags  bigint;
+BEGIN
+    IF size < 131072 THEN
+        RETURN true;
+    END IF;
+    SELECT count(*) INTO tags FROM prompt_cache.tag_nonce;
+    -- 60 bytes a row and 32 a key, on pages nine tenths full, and a page to begin the index.
+    IF tags > 200000 OR size <= 2 * (8192 + tags * 92 * 10 / 9) THEN
+        RETURN true;
+    END IF;
+    LOCK TABLE prompt_cache.tag_nonce IN ACCESS EXCLUSIVE MODE NOWAIT;
+    CLUSTER prompt_cache.tag_nonce USING tag_nonce_pkey;
+    RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN false;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._shrink_nonces() IS 'Makes tag_nonce small again after many changes; false where somebody holds it.';
+
+CREATE FUNCTION prompt_cache._expire_rows() RETURNS boolean
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    deleted bigint;
+    max_age interval := make_interval(secs => extract(epoch FROM current_setting('prompt_cache.history_max_age')::interval));
+BEGIN
+    DELETE FROM prompt_cache.user_prompt_cache
+     WHERE id IN (SELECT id FROM prompt_cache.user_prompt_cache WHERE replaced_at < now() - max_age LIMIT 1000);
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    RETURN deleted >= 1000;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._expire_rows() IS 'Deletes a thousand rows that were replaced longer than history_max_age ago; true if there may be more.';
 
 CREATE FUNCTION prompt_cache._warm_user(user_key text, named boolean) RETURNS boolean
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_warm_user';
@@ -846,17 +879,35 @@ BEGIN
                   HINT = 'Call prompt_cache.attach() once, naming the users and tenants tables.';
     END IF;
     IF user_keys IS NULL THEN
-        user_keys := ARRAY(SELECT c.user_key FROM prompt_cache.user_prompt_cache c
-                            WHERE c.replaced_at IS NULL ORDER BY c.id DESC LIMIT max_users);
+        user_keys := ARRAY(
+            SELECT hot.user_key
+              FROM (SELECT k.user_key, o.rank, k.n
+                      FROM prompt_cache.usage_order o CROSS JOIN unnest(o.user_keys) WITH ORDINALITY AS k(user_key, n)
+                     ORDER BY o.rank, k.n LIMIT max_users) hot
+             ORDER BY hot.rank, hot.n);
+        user_keys := user_keys || ARRAY(
+            SELECT c.user_key FROM prompt_cache.user_prompt_cache c
+             WHERE c.replaced_at IS NULL AND c.user_key <> ALL (user_keys)
+             ORDER BY c.id DESC LIMIT max_users - cardinality(user_keys));
     END IF;
     FOR key IN SELECT DISTINCT k.key FROM unnest(user_keys) WITH ORDINALITY AS k(key, n)
                 WHERE k.key IS NOT NULL AND k.n <= max_users LOOP
-        warm := warm + prompt_cache._warm_user(key, named)::integer;
+        BEGIN
+            warm := warm + prompt_cache._warm_user(key, named)::integer;
+        EXCEPTION
+            WHEN query_canceled OR operator_intervention OR insufficient_resources THEN
+                RAISE;
+            WHEN OTHERS THEN
+                IF named THEN
+                    RAISE;
+                END IF;
+                RAISE WARNING 'the prompt of user "%" was not brought into memory: %', key, SQLERRM;
+        END;
     END LOOP;
     RETURN warm;
 END
 $$;
-COMMENT ON FUNCTION prompt_cache.warm(text[], integer) IS 'Brings users into memory: those named, or the most recently saved of the durable tier; at most max_users. Returns how many of them are in memory now.';
+COMMENT ON FUNCTION prompt_cache.warm(text[], integer) IS 'Brings users into memory: those named, or the most recently used of the durable tier; at most max_users. Returns how many of them are in memory now.';
 
 ----------------------------------------------------------------------------------------------------------------------
 -- Namespaces
@@ -1481,6 +1532,8 @@ CREATE FUNCTION prompt_cache.health() RETURNS jsonb
         SELECT prompt_cache._memory_status() AS status
     ), redis AS MATERIALIZED (
         SELECT prompt_cache._redis_health() AS status
+    ), worker AS MATERIALIZED (
+        SELECT prompt_cache._worker_status() AS status
     ), wiring AS MATERIALIZED (
         SELECT w.* FROM (SELECT) one LEFT JOIN prompt_cache._attachment() w ON true
     ), broken AS MATERIALIZED (
@@ -1526,8 +1579,15 @@ CREATE FUNCTION prompt_cache.health() RETURNS jsonb
         SELECT 'degraded', 'prompt_cache is not in shared_preload_libraries: every prompt is built'
           FROM memory WHERE status IS NULL
         UNION ALL
-        SELECT 'degraded', 'no background worker slot is free: prompts are not saved; raise max_worker_processes'
-         WHERE prompt_cache._worker_status() ->> 'state' = 'no slot'
+        SELECT 'degraded', r.text
+          FROM worker JOIN (VALUES
+               ('no slot', 'no background worker slot is free: prompts are not saved; raise max_worker_processes'),
+               ('no place', 'more databases use prompt_cache than its workers can look after (64): prompts of this one are not saved'),
+               ('off', 'the launcher of the workers does not run: prompts are not saved; raise max_worker_processes')) AS r(state, text)
+            ON r.state = worker.status ->> 'state' AND NOT pg_is_in_recovery()
+        UNION ALL
+        SELECT 'degraded', 'the worker could not do all of its work: ' || p.problem
+          FROM worker CROSS JOIN LATERAL jsonb_array_elements_text(worker.status -> 'problems') AS p(problem)
         UNION ALL
         SELECT 'degraded', 'a source is unlogged: prompts are cached in memory only' FROM wiring WHERE NOT durable
         UNION ALL
@@ -1555,7 +1615,7 @@ CREATE FUNCTION prompt_cache.health() RETURNS jsonb
                        CASE WHEN (SELECT status IS NOT NULL FROM memory) AND (SELECT durable FROM wiring)
                              AND current_setting('prompt_cache.database', true)::boolean THEN 'on' ELSE 'off' END)),
                'triggers', (SELECT triggers FROM broken) || (SELECT coalesce(jsonb_agg(repair), '[]') FROM unsound),
-               'worker', coalesce(prompt_cache._worker_status(), '{"state": "off"}'))
+               'worker', (SELECT coalesce(status, '{"state": "off"}') FROM worker))
       FROM (SELECT) one LEFT JOIN reason ON true
 $$;
 COMMENT ON FUNCTION prompt_cache.health() IS 'The state of the cache as jsonb: status ok, degraded or critical, with reasons, the tiers, and statements that repair triggers.';

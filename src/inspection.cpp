@@ -9,6 +9,7 @@
 #include "pg/snapshot.hpp"
 
 extern "C" {
+#include "utils/json.h"
 #include "utils/jsonb.h"
 }
 
@@ -167,14 +168,28 @@ PC_FUNCTION(pc_worker_status) {
     if (!shared) PG_RETURN_NULL();
     LWLockAcquire(shared.saving_lock, LW_SHARED);
     const bool launcher = shared.saving->launcher != 0;
-    SavingDatabaseShared here{};
-    for (const SavingDatabaseShared& database : shared.saving->databases)
-        if (database.oid == MyDatabaseId) here = database;
+    const SavingDatabaseShared* place = saving::find(MyDatabaseId);
+    const bool full = !place && !saving::find(InvalidOid);
+    const SavingDatabaseShared here = place ? *place : SavingDatabaseShared{};
     LWLockRelease(shared.saving_lock);
-    const char* state = !launcher ? "off" : here.refused ? "no slot" : here.worker != 0 ? "running" : "idle";
-    char* json = psprintf("{\"state\": \"%s\", \"launcher\": %s, \"saved\": %llu}", state,
-                          launcher ? "true" : "false", static_cast<unsigned long long>(here.written));
-    return DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
+    const char* state = !launcher      ? "off"
+                        : full         ? "no place"
+                        : here.refused ? "no slot"
+                        : here.working ? "running"
+                                       : "idle";
+    StringInfoData json;
+    initStringInfo(&json);
+    appendStringInfo(&json, "{\"state\": \"%s\", \"launcher\": %s, \"saved\": %llu, \"problems\": [", state,
+                     launcher ? "true" : "false", static_cast<unsigned long long>(here.written));
+    const char* separator = "";
+    for (const char* problem : here.problem) {
+        if (problem[0] == '\0') continue;
+        appendStringInfoString(&json, separator);
+        escape_json(&json, problem);
+        separator = ", ";
+    }
+    appendStringInfoString(&json, "]}");
+    return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }
 
 PC_FUNCTION(pc_stats_reset) {

@@ -1,24 +1,26 @@
-// Background workers: what was composed is written to the table, what a restart has cost is brought back.
+// A worker: what was composed is written to the table, what a restart has cost is brought back, and the
+// database's tables are kept in order.
 //
-//   launcher   no database connection, so it blocks no DROP, RENAME or TEMPLATE. Every persist_naptime it
-//   starts a worker
-//              for each database in which there is something to do (cache/saving.hpp).
-//   worker     connects to one database, saves what was noted in batches of a transaction each, cleans up now
-//   and then,
-//              and ends: it never sleeps connected.
+//   waits     for what was noted to be due, or for the server to stop; connected to no database
+//   works     connected to one, in transactions of a few hundred rows each, never longer than a shift
+//   ends      the launcher starts the next one when there is something to do
 //
-// Nothing depends on them but history and the speed after a restart. An error ends a worker and is in the
-// log; the launcher starts the next one at the earliest after kRetry. A server in recovery has neither.
+// Nothing depends on it but history and the speed after a restart. It waits for nobody's lock longer than a
+// moment. An error ends the step, not the worker: it is told when it is new, and the launcher lets more and
+// more time go by before the next try. A server in recovery has no workers.
+//
+// SIGTERM, which the server sends when it stops and DROP DATABASE WITH (FORCE) too, means: save what is
+// pending, then end. A second one ends it at once. SIGINT cancels the transaction it is in; the next worker
+// goes on.
+#include "worker.hpp"
+
 #include "cache/attachment.hpp"
-#include "cache/lookup.hpp"
 #include "cache/memory.hpp"
 #include "cache/save.hpp"
 #include "cache/saving.hpp"
+#include "cache/upkeep.hpp"
 #include "pg/catalog.hpp"
-#include "pg/postgres.hpp"
-#include "pg/query.hpp"
 #include "pg/settings.hpp"
-#include "worker.hpp"
 
 extern "C" {
 #include "postmaster/bgworker.h"
@@ -26,108 +28,277 @@ extern "C" {
 #include "storage/latch.h"
 #include "storage/procsignal.h"
 #include "tcop/tcopprot.h"
+#include "utils/timeout.h"
 }
 
 namespace prompt_cache {
 
 namespace {
 
+using Step = SavingDatabaseShared::Step;
+
 constexpr std::int64_t kSecond = 1000000;
-constexpr std::int64_t kRetry = 10 * kSecond;  // after a worker that did not come up, or ended with an error
-constexpr std::int64_t kClean = 30 * kSecond;  // between two rounds of housekeeping in a database
-constexpr std::uint32_t kRoundsToPurge = 20;   // rounds of housekeeping to one search for users that are gone
-constexpr std::uint32_t kBatch = 200;          // prompts a transaction
+constexpr std::uint32_t kBatch = 200;  // prompts a transaction
 
-SavingDatabaseShared* find_database(Oid oid) noexcept {
-    for (SavingDatabaseShared& database : shared.saving->databases)
-        if (database.oid == oid) return &database;
-    return nullptr;
+// Done or not, so that DROP, RENAME and TEMPLATE find the database free within the five seconds that the
+// server gives them. What is left is for the next worker.
+constexpr std::int64_t kShift = 3 * kSecond;
+// The same where the server stops.
+constexpr std::int64_t kLastShift = 30 * kSecond;
+// A statement that does not end by itself is cancelled so long after that.
+constexpr int kGraceMs = 1500;
+
+struct ShiftLocal {
+    std::int64_t began = 0;
+    bool last = false;     // the server stops
+    bool blocked = false;  // somebody had what was needed: to be tried again in a moment
+    bool gone = false;     // the extension
+    bool failed = false;   // saving ended with an error
+    std::uint64_t written = 0;
+} shift_local;
+
+TimeoutId timeout_local;
+volatile sig_atomic_t timed_out_local = false;
+
+void time_is_up() {
+    timed_out_local = true;
+    QueryCancelPending = true;
+    InterruptPending = true;
+    SetLatch(MyLatch);
 }
 
-// Twice as long after each failure in a row, ten minutes at the most. A start counts as one until it ends
-// well.
-std::int64_t retry_after(const SavingDatabaseShared& database) noexcept {
-    if (database.failures <= 1) return kSecond;  // under way, or met a lock
-    return std::min(kRetry << std::min(database.failures - 2, 6u), 600 * kSecond);
+void begin_time(std::int64_t shift) {
+    shift_local.began = memory::now();
+    enable_timeout_after(timeout_local, static_cast<int>(shift / 1000) + kGraceMs);
 }
 
-void start_worker(Oid database) {
-    BackgroundWorker worker{};
-    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-    worker.bgw_restart_time = BGW_NEVER_RESTART;
-    worker.bgw_main_arg = ObjectIdGetDatum(database);
-    strlcpy(worker.bgw_name, psprintf("prompt_cache worker of database %u", database), BGW_MAXLEN);
-    strlcpy(worker.bgw_type, "prompt_cache worker", BGW_MAXLEN);
-    strlcpy(worker.bgw_library_name, "prompt_cache", BGW_MAXLEN);
-    strlcpy(worker.bgw_function_name, "pc_worker_main", BGW_MAXLEN);
-    BackgroundWorkerHandle* handle = nullptr;
-    const bool registered = RegisterDynamicBackgroundWorker(&worker, &handle);
-
-    LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
-    bool newly_refused = false;
-    if (SavingDatabaseShared* entry = find_database(database)) {
-        newly_refused = !registered && !entry->refused;
-        entry->refused = !registered;
+bool is_over() {
+    if (ShutdownRequestPending && shared.saving->stopping && !shift_local.last) {
+        shift_local.last = true;
+        begin_time(kLastShift);
     }
-    LWLockRelease(shared.saving_lock);
-    if (newly_refused)
-        ereport(LOG,
-                (errmsg("prompt_cache: no background worker slot is free: prompts are not saved for now"),
-                 errhint("Raise max_worker_processes.")));
+    return memory::now() - shift_local.began > (shift_local.last ? kLastShift : kShift);
 }
 
-// Databases in which a worker is wanted and none is at work.
-void start_workers() {
-    Oid due[SavingShared::kDatabases];
-    std::size_t count = 0;
-    const std::int64_t now = memory::now();
+// Changes the database's place in the list; nothing if it is gone with the database.
+template <typename Change>
+void with_place(Change change) {
     LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
-    for (SavingDatabaseShared& database : shared.saving->databases) {
-        const bool clean = database.unclean && now - database.cleaned > kClean;
-        if (database.oid == InvalidOid || !(database.wanted || clean) || database.worker != 0 ||
-            (database.started != 0 && now - database.started < retry_after(database)))
-            continue;
-        // Asked for: the next note asks again. Counted as a failure until the worker ends well.
-        database.started = now;
-        database.failures++;
-        database.wanted = false;
-        due[count++] = database.oid;
-    }
+    if (SavingDatabaseShared* place = saving::find(MyDatabaseId)) change(*place);
     LWLockRelease(shared.saving_lock);
-    for (std::size_t i = 0; i < count; i++) start_worker(due[i]);
+}
+
+// What a step could not do, null if nothing. health() shows it; the log has it when it begins and ends.
+void tell(Step step, const char* problem) {
+    constexpr const char* kNames[] = {"saving prompts", "warming memory", "housekeeping"};
+    char text[SavingDatabaseShared::kProblem] = "";
+    if (problem)
+        memcpy(text, problem,
+               static_cast<std::size_t>(
+                   pg_mbcliplen(problem, static_cast<int>(strlen(problem)), sizeof(text) - 1)));
+    bool changed = false;
+    with_place([&](SavingDatabaseShared& place) {
+        changed = (place.problem[step][0] == '\0') != (text[0] == '\0');
+        memcpy(place.problem[step], text, sizeof(text));
+    });
+    if (!changed) return;
+    if (problem)
+        ereport(LOG, (errmsg("prompt_cache: %s: %s", kNames[step], problem)));
+    else
+        ereport(LOG, (errmsg("prompt_cache: %s: all is done again", kNames[step])));
+}
+
+void tell_left_out(Step step, const LeftOutLocal& left_out) {
+    if (left_out.count > 0) tell(step, psprintf("%u users left out, first %s", left_out.count, left_out.why));
+}
+
+void begin_work() {
+    SetCurrentStatementStartTimestamp();
+    StartTransactionCommand();
+    PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void end_work() {
+    PopActiveSnapshot();
+    CommitTransactionCommand();
+    pgstat_report_stat(false);
+}
+
+enum class Outcome { kDone, kBlocked, kError };
+
+// Ends the transaction; an error of the step itself is told.
+Outcome after_error(Step step) {
+    HOLD_INTERRUPTS();
+    MemoryContextSwitchTo(TopMemoryContext);
+    ErrorData* error = CopyErrorData();
+    FlushErrorState();
+    AbortCurrentTransaction();
+    RESUME_INTERRUPTS();
+    const int code = error->sqlerrcode;
+    const bool blocked = code == ERRCODE_LOCK_NOT_AVAILABLE ||
+                         (code == ERRCODE_QUERY_CANCELED && !timed_out_local) ||
+                         code == ERRCODE_T_R_DEADLOCK_DETECTED || code == ERRCODE_T_R_SERIALIZATION_FAILURE;
+    if (!blocked) tell(step, timed_out_local ? "a statement took too long" : error->message);
+    FreeErrorData(error);
+    return blocked ? Outcome::kBlocked : Outcome::kError;
+}
+
+// One transaction of a step, which holds the extension and our tables so that nobody who drops them meets it
+// in a deadlock. Where somebody else has them the shift is over.
+template <typename Work>
+Outcome transact(Step step, Work work) {
+    if (shift_local.blocked || shift_local.gone) return Outcome::kBlocked;
+    volatile Outcome outcome = Outcome::kBlocked;
+    PG_TRY();
+    {
+        CHECK_FOR_INTERRUPTS();
+        begin_work();
+        shift_local.gone = !lock_extension();
+        if (!shift_local.gone && try_lock_own_tables()) {
+            work();
+            end_work();
+            outcome = Outcome::kDone;
+        } else {
+            PopActiveSnapshot();
+            AbortCurrentTransaction();
+        }
+    }
+    PG_CATCH();
+    { outcome = after_error(step); }
+    PG_END_TRY();
+    shift_local.blocked |= outcome == Outcome::kBlocked && !shift_local.gone;
+    return outcome;
+}
+
+// Brings prompts back until warm_share of the memory is used: those in use before the restart, hottest first,
+// then the newest.
+void warm() {
+    std::int32_t rank = 0;
+    std::int64_t before = 0;
+    bool warmed = true;
+    with_place([&](SavingDatabaseShared& place) {
+        rank = place.warm_rank;
+        before = place.warm_before == 0 ? INT64_MAX : place.warm_before;
+        warmed = place.warmed;
+    });
+    if (warmed || ShutdownRequestPending) return;
+    pgstat_report_activity(STATE_RUNNING, "warming memory");
+    bool whole = true;  // nobody left out
+    while (!warmed && !ShutdownRequestPending && !is_over()) {
+        Progress progress = Progress::kDone;
+        const Outcome outcome = transact(SavingDatabaseShared::kWarming, [&] {
+            LeftOutLocal left_out;
+            if (memory::used_share() < settings::warm_share)
+                progress = warm_slice(rank, before, kBatch, left_out);
+            tell_left_out(SavingDatabaseShared::kWarming, left_out);
+            whole = whole && left_out.count == 0;
+        });
+        if (outcome == Outcome::kBlocked) break;
+        // After an error: without the usage order, or not at all.
+        whole = whole && outcome == Outcome::kDone;
+        warmed = outcome == Outcome::kDone ? progress == Progress::kDone : rank < 0;
+        if (outcome == Outcome::kError) rank = -1;
+        shift_local.blocked |= progress == Progress::kNotNow;
+        if (shift_local.blocked) break;
+    }
+    with_place([&](SavingDatabaseShared& place) {
+        place.warm_rank = rank;
+        place.warm_before = before;
+        place.warmed = warmed;
+    });
+    if (warmed && whole) tell(SavingDatabaseShared::kWarming, nullptr);
+}
+
+// A batch of what was noted, else of the walk. True: there may be more.
+bool save_batch(SavingItemShared* items) {
+    const std::uint32_t count = saving::take(items, kBatch);
+    std::optional<std::uint32_t> bucket;
+    if (count == 0) bucket = saving::take_walk();
+    if (count == 0 && !bucket) return false;
+    Progress progress = Progress::kNotNow;
+    LeftOutLocal left_out;
+    const Outcome outcome = transact(SavingDatabaseShared::kSaving, [&] {
+        std::int64_t written = 0;
+        progress = count > 0 ? save_items({items, count}, written, left_out)
+                             : save_slice(*bucket, kBatch, written, left_out);
+        shift_local.written += static_cast<std::uint64_t>(written);
+        tell_left_out(SavingDatabaseShared::kSaving, left_out);
+    });
+    if (outcome != Outcome::kDone || progress == Progress::kNotNow) {
+        saving::put_walk_back(bucket.value_or(0));  // what was taken is found again
+        shift_local.failed = outcome == Outcome::kError;
+        shift_local.blocked |= outcome == Outcome::kDone;
+        return false;
+    }
+    if (progress == Progress::kMore) saving::put_walk_back(*bucket);
+    const bool walked = bucket && progress == Progress::kDone;
+    with_place([&](SavingDatabaseShared& place) {
+        if (left_out.count > 0 && place.walk_at == 0)
+            place.walk_at = memory::now() + (10 * kSecond << std::min(place.walk_tries++, 6u));
+        if (walked && place.walk_at == 0) place.walk_tries = 0;
+    });
+    return true;
+}
+
+void save() {
+    pgstat_report_activity(STATE_RUNNING, "saving prompts");
+    auto* items = static_cast<SavingItemShared*>(
+        MemoryContextAlloc(TopMemoryContext, kBatch * sizeof(SavingItemShared)));
+    for (;;) {
+        while (!shift_local.blocked && !is_over() && save_batch(items)) continue;
+        // Where the server stops, whoever had our tables goes too; there will be no other worker.
+        if (!ShutdownRequestPending || !shift_local.blocked || is_over()) break;
+        shift_local.blocked = false;
+        pg_usleep(20000);
+    }
+    pfree(items);
+    bool whole = false;
+    with_place([&](SavingDatabaseShared& place) { whole = place.walk_at == 0 && !place.walk; });
+    if (whole && !shift_local.failed) tell(SavingDatabaseShared::kSaving, nullptr);
+}
+
+void order() {
+    bool due = false;
+    with_place([&](SavingDatabaseShared& place) {
+        due = place.warmed && (ShutdownRequestPending || saving::order_due(place) <= memory::now());
+        if (due) place.ordered = memory::now();
+        if (due) place.ordered_hits = shared.partitions[0].statistics.sum(core::Counter::kHitsMemory);
+    });
+    if (!due) return;
+    pgstat_report_activity(STATE_RUNNING, "writing the usage order");
+    transact(SavingDatabaseShared::kHousekeeping, [] { save_usage_order(); });
+}
+
+// Housekeeping, a little at a time; what does not fit into the shift is gone on with by the next worker.
+void keep_house() {
+    UpkeepShared upkeep{};
+    bool due = false;
+    with_place([&](SavingDatabaseShared& place) {
+        due = saving::housekeeping_due(place) <= memory::now();
+        if (due) upkeep = begin_upkeep(place);
+    });
+    if (!due || ShutdownRequestPending) return;
+    pgstat_report_activity(STATE_RUNNING, "housekeeping");
+    bool whole = true;
+    while (!upkeep.done() && !ShutdownRequestPending && !is_over()) {
+        const Outcome outcome = transact(SavingDatabaseShared::kHousekeeping, [&] {
+            LeftOutLocal left_out;
+            do_upkeep(upkeep, left_out);
+            tell_left_out(SavingDatabaseShared::kHousekeeping, left_out);
+            whole = whole && left_out.count == 0;
+        });
+        if (outcome == Outcome::kBlocked) break;
+        if (outcome == Outcome::kError) pass_over(upkeep);
+        whole = whole && outcome == Outcome::kDone;
+    }
+    with_place([&](SavingDatabaseShared& place) { end_upkeep(place, upkeep); });
+    if (upkeep.done() && whole) tell(SavingDatabaseShared::kHousekeeping, nullptr);
 }
 
 void reload_if_asked() {
-    CHECK_FOR_INTERRUPTS();
     if (!ConfigReloadPending) return;
     ConfigReloadPending = false;
     ProcessConfigFile(PGC_SIGHUP);
-}
-
-void launcher_exits(int, Datum) {
-    LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
-    shared.saving->launcher = 0;
-    LWLockRelease(shared.saving_lock);
-}
-
-// A worker that ends in peace may follow at once; after an error the launcher waits for kRetry.
-bool ended_well_local = false;
-bool blocked_local = false;  // somebody had one of our tables: as after an error, but nothing to log
-void worker_exits(int, Datum) {
-    LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
-    if (SavingDatabaseShared* database = find_database(MyDatabaseId);
-        database && database->worker == MyProcPid) {
-        database->worker = 0;
-        database->started = ended_well_local && !blocked_local ? 0 : memory::now();
-        if (ended_well_local) database->failures = 0;
-        if (blocked_local) database->wanted = database->unclean = true;
-        if (!ended_well_local) {
-            database->failures++;
-            database->wanted = database->walk = database->unclean = true;  // what it had taken is found again
-        }
-    }
-    LWLockRelease(shared.saving_lock);
 }
 
 // What somebody sets for a database or a role is meant for its clients.
@@ -136,7 +307,7 @@ void use_own_settings() {
                                        {"default_transaction_read_only", "off"},
                                        {"default_transaction_deferrable", "off"},
                                        {"statement_timeout", "0"},
-                                       {"lock_timeout", "0"},
+                                       {"lock_timeout", "500ms"},
                                        {"idle_in_transaction_session_timeout", "0"},
                                        {"search_path", "pg_catalog"},
                                        {"prompt_cache.memory", "on"},
@@ -145,186 +316,120 @@ void use_own_settings() {
     for (const auto& [name, value] : kOwn) SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
-// Opens a transaction that holds our tables; false, with nothing open, where somebody else is changing them.
-bool begin_work() {
-    SetCurrentStatementStartTimestamp();
-    StartTransactionCommand();
-    PushActiveSnapshot(GetTransactionSnapshot());
-    if (lock_extension() && try_lock_own_tables()) return true;
-    PopActiveSnapshot();
-    AbortCurrentTransaction();
-    blocked_local = true;
-    return false;
+void stop_soon(SIGNAL_ARGS) {
+    if (ShutdownRequestPending)
+        die(postgres_signal_arg);
+    else
+        SignalHandlerForShutdownRequest(postgres_signal_arg);
 }
 
-void end_work() {
-    PopActiveSnapshot();
-    CommitTransactionCommand();
-    pgstat_report_stat(false);
-    CHECK_FOR_INTERRUPTS();
-}
-
-bool is_usable_here() {
-    if (!begin_work()) return false;
-    const bool usable = is_attached();
-    end_work();
-    return usable;
-}
-
-// A worker ends after this time, done or not, so that DROP, RENAME and TEMPLATE find the database free within
-// the five seconds that the server gives them. What is left is noted.
-constexpr std::int64_t kShift = 3 * kSecond;
-bool is_over(std::int64_t began) noexcept {
-    return memory::now() - began > kShift;
-}
-
-std::uint64_t save_noted(std::int64_t began) {
-    std::uint64_t written = 0;
-    auto* items = static_cast<SavingItemShared*>(
-        MemoryContextAlloc(TopMemoryContext, kBatch * sizeof(SavingItemShared)));
-    pgstat_report_activity(STATE_RUNNING, "saving prompts");
-    for (bool more = true; more && !is_over(began) && begin_work();) {
-        const std::uint32_t count = saving::take(items, kBatch);
-        more = count > 0;
-        if (more) {
-            written += static_cast<std::uint64_t>(save_items({items, count}));
-        } else if (std::optional<std::uint32_t> bucket = saving::take_walk()) {
-            more = true;
-            written += static_cast<std::uint64_t>(save_slice(*bucket, kBatch));
-            if (*bucket != 0) saving::put_walk_back(*bucket);
+void worker_exits(int code, Datum argument) {
+    LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
+    if (SavingDatabaseShared* place = saving::find(DatumGetObjectId(argument));
+        place && place->worker == MyProcPid) {
+        // Cut off in the middle: by an operator, who told it to end before, or by an error that it could not
+        // stand.
+        const bool cut_off = code != 0;
+        const bool failed = shift_local.failed || (cut_off && !ShutdownRequestPending);
+        const bool again = shift_local.blocked || failed || cut_off;
+        place->worker = 0;
+        place->working = false;
+        place->started = again ? memory::now() : 0;
+        place->failures = failed ? place->failures + 1 : 0;
+        place->written += shift_local.written;
+        if (failed || cut_off) place->walk = true;  // what it may have taken is found again
+        if (again && !place->wanted) {
+            place->wanted = true;
+            place->wanted_since = memory::now();
         }
-        end_work();
     }
-    pfree(items);
-    return written;
+    LWLockRelease(shared.saving_lock);
+    saving::wake_launcher();
 }
 
-// Brings the newest rows back, until warm_share of the memory is used. Returns where to go on, 0 at the end.
-std::int64_t warm(std::int64_t before, std::int64_t began) {
-    pgstat_report_activity(STATE_RUNNING, "warming memory");
-    while (before > 0 && !is_over(began) && memory::used_share() < settings::warm_share) {
-        if (!begin_work()) return before;
-        before = warm_rows(before, kBatch);
-        end_work();
-    }
-    return memory::used_share() < settings::warm_share ? before : 0;
+// False if there is nothing to do here: the database is gone, or has another worker.
+bool take_place(Oid database) {
+    LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
+    SavingDatabaseShared* place = saving::find(database);
+    const bool taken = place && place->worker == 0;
+    if (taken) place->worker = MyProcPid;
+    LWLockRelease(shared.saving_lock);
+    return taken;
 }
 
-// A thousand tags and rows at a time. False if the shift is over and more is left.
-bool clean_up(bool purge, std::int64_t began) {
-    pgstat_report_activity(STATE_RUNNING, "housekeeping");
-    static Query query("SELECT prompt_cache._clean_up()");
-    bool more = true;
-    while (more && !is_over(began) && begin_work()) {
-        spi_connect();
-        query.run(nullptr, nullptr, false);
-        more = DatumGetBool(*result_datum(0, 1));
-        SPI_finish();
-        end_work();
+// False if the database is gone meanwhile.
+bool wait_until_due(Oid database) {
+    while (!ShutdownRequestPending) {
+        reload_if_asked();
+        LWLockAcquire(shared.saving_lock, LW_SHARED);
+        const SavingDatabaseShared* place = saving::find(database);
+        const std::int64_t due = place ? saving::due(*place) : 0;
+        LWLockRelease(shared.saving_lock);
+        if (!place) return false;
+        const std::int64_t left = due - memory::now();
+        if (left <= 0) break;
+        WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+                  static_cast<long>(std::min(left, 60 * kSecond) / 1000 + 1), launcher_wait_event());
+        ResetLatch(MyLatch);
     }
-    if (more || !purge || !begin_work()) return !more;
-    if (try_lock_sources()) purge_gone();
-    end_work();
     return true;
+}
+
+void begin_shift() {
+    timeout_local = RegisterTimeout(USER_TIMEOUT, time_is_up);
+    begin_time(kShift);
+    with_place([&](SavingDatabaseShared& place) {
+        place.working = true;
+        place.wanted = false;
+        if (place.walk_at != 0 && (place.walk_at <= memory::now() || ShutdownRequestPending)) {
+            place.walk = true;
+            place.walk_bucket = 0;
+            place.walk_at = 0;
+        }
+    });
+}
+
+void work() {
+    bool usable = false;
+    const Outcome outcome = transact(SavingDatabaseShared::kSaving, [&] { usable = is_attached(); });
+    if (shift_local.gone || (outcome == Outcome::kDone && !usable)) {
+        saving::forget_items();
+        with_place([](SavingDatabaseShared& place) {
+            place.unclean = false;
+            place.cleaned = memory::now();
+        });
+    }
+    if (!usable) return;
+    warm();
+    save();
+    keep_house();
+    order();
+    const bool noted = saving::any_noted();
+    with_place([&](SavingDatabaseShared& place) {
+        if (place.wanted || (place.warmed && !noted)) return;
+        place.wanted = true;
+        place.wanted_since = memory::now();
+    });
 }
 
 }  // namespace
 
-// The server finds a worker's main function by its name.
-#define PC_WORKER(name)                                                 \
-    extern "C" __attribute__((visibility("default"))) void name(Datum); \
-    void name([[maybe_unused]] Datum argument)
-
-PC_WORKER(pc_launcher_main) {
-    pqsignal(SIGINT, SIG_IGN);
-    pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-    pqsignal(SIGHUP, SignalHandlerForConfigReload);
-    BackgroundWorkerUnblockSignals();
-    BackgroundWorkerInitializeConnection(nullptr, nullptr, 0);  // to be seen in pg_stat_activity; no database
-    before_shmem_exit(launcher_exits, static_cast<Datum>(0));
-    LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
-    shared.saving->launcher = MyProcPid;
-    LWLockRelease(shared.saving_lock);
-    MemoryContext scratch =
-        AllocSetContextCreate(TopMemoryContext, "prompt_cache launcher", ALLOCSET_SMALL_SIZES);
-    for (;;) {
-        MemoryContextReset(scratch);
-        MemoryContextSwitchTo(scratch);
-        if (ShutdownRequestPending) proc_exit(1);  // by hand: the postmaster starts another one
-        reload_if_asked();
-        start_workers();
-        WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, settings::persist_naptime,
-                  launcher_wait_event());
-        ResetLatch(MyLatch);
-    }
-}
-
 PC_WORKER(pc_worker_main) {
-    pqsignal(SIGTERM, die);
+    const Oid database = DatumGetObjectId(argument);
+    pqsignal(SIGINT, SIG_IGN);
+    pqsignal(SIGTERM, stop_soon);
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    before_shmem_exit(worker_exits, argument);
+    if (!take_place(database)) proc_exit(0);
     BackgroundWorkerUnblockSignals();
-    BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(argument), InvalidOid,
-                                              BGWORKER_BYPASS_ALLOWCONN);
+    if (!wait_until_due(database)) proc_exit(0);
+
+    pqsignal(SIGINT, StatementCancelHandler);
+    BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
     use_own_settings();
-    before_shmem_exit(worker_exits, static_cast<Datum>(0));
-
-    LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
-    SavingDatabaseShared* database = find_database(MyDatabaseId);
-    const std::int64_t began = memory::now();
-    bool to_warm = false;
-    std::int64_t warm_before = 0;
-    bool to_clean = false;
-    bool to_purge = false;
-    if (database) {
-        database->worker = MyProcPid;
-        to_warm = !database->warmed;
-        warm_before = database->warm_before == 0 ? INT64_MAX : database->warm_before;
-        to_clean = database->unclean && memory::now() - database->cleaned > kClean;
-        if (to_clean) {
-            database->unclean = false;
-            database->cleaned = memory::now();
-            to_purge = database->rounds++ % kRoundsToPurge == 0;
-        }
-    }
-    LWLockRelease(shared.saving_lock);
-
-    if (database && is_usable_here()) {
-        if (to_warm) warm_before = warm(warm_before, began);
-        const std::uint64_t written = save_noted(began);
-        const bool clean = !to_clean || clean_up(to_purge, began);
-        LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
-        if (SavingDatabaseShared* entry = find_database(MyDatabaseId)) {
-            entry->written += written;
-            if (!clean) {
-                entry->unclean = true;
-                entry->cleaned = 0;  // go on with it soon
-            }
-            if (to_warm) {
-                entry->warmed = warm_before == 0;
-                entry->warm_before = warm_before;
-                entry->wanted |= !entry->warmed;
-            }
-            for (std::uint32_t i = 0; i < shared.saving->count; i++)
-                entry->wanted |= shared.saving->items[i].database == MyDatabaseId;
-        }
-        LWLockRelease(shared.saving_lock);
-    } else if (!blocked_local) {
-        saving::forget_items();  // nothing is attached here any more
-    }
-    ended_well_local = true;
+    begin_shift();
+    work();
     proc_exit(0);
-}
-
-void register_launcher() {
-    BackgroundWorker worker{};
-    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-    worker.bgw_restart_time = 5;
-    strlcpy(worker.bgw_name, "prompt_cache launcher", BGW_MAXLEN);
-    strlcpy(worker.bgw_type, "prompt_cache launcher", BGW_MAXLEN);
-    strlcpy(worker.bgw_library_name, "prompt_cache", BGW_MAXLEN);
-    strlcpy(worker.bgw_function_name, "pc_launcher_main", BGW_MAXLEN);
-    RegisterBackgroundWorker(&worker);
 }
 
 }  // namespace prompt_cache

@@ -1,5 +1,7 @@
-// Background workers; see worker.cpp.
+// Background workers: launcher.cpp and worker.cpp.
 #pragma once
+
+#include "pg/postgres.hpp"
 
 namespace prompt_cache {
 
@@ -7,3 +9,8 @@ namespace prompt_cache {
 void register_launcher();
 
 }  // namespace prompt_cache
+
+// The server finds a worker's main function by its name.
+#define PC_WORKER(name)                                                 \
+    extern "C" __attribute__((visibility("default"))) void name(Datum); \
+    void name([[maybe_unused]] Datum argument)

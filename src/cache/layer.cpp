@@ -31,7 +31,7 @@ std::optional<LayerLocal> layer_from_memory(const LookupContext& context, core::
     if (!memory::read_pointer(found, bytes) ||
         !memory::read_value(found, bytes + found.header.pointer_length) || !memory::still_there(found))
         return std::nullopt;
-    memory::count_use(found);
+    if (!context.is_walk) memory::count_use(found);
     LayerLocal copy;
     copy.found = found.has(kFound);
     if (found.has(kHasPointer)) copy.pointer = {bytes, found.header.pointer_length};

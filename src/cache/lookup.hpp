@@ -33,6 +33,7 @@ struct LookupContext {
     std::int64_t now = 0;     // on the clock of entries, where memory is used
     bool pushed = false;      // the snapshot is ours to pop
     redis::Patience redis;    // what is left of it
+    bool is_walk = false;     // over many users, none of whom asks: what it reads does not count as used
 
     LookupContext() {}  // member by member: as an aggregate it would be zeroed first
 };

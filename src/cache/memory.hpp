@@ -171,6 +171,9 @@ std::string_view user_key_at(std::uint32_t unit, std::uint64_t hash, char* buffe
 // How much of the arena is used, in percent.
 int used_share() noexcept;
 
+// The bytes of the arena that are `percent` of it.
+std::uint64_t bytes_of_share(int percent) noexcept;
+
 // Frees every entry of a database and returns how many there were.
 std::int64_t drop_database(Oid database) noexcept;
 
@@ -182,6 +185,7 @@ struct ListedEntry {
     FoundEntry entry;
     std::uint32_t bytes;
     std::uint8_t frequency;
+    std::uint32_t heat;  // by which it would stay, 0 = never hit
     char key[kMaxKeyLength];
 };
 

@@ -109,6 +109,11 @@ int used_share() noexcept {
     return static_cast<int>(static_cast<std::uint64_t>(arena_view().used_units()) * 100 / shared.units);
 }
 
+std::uint64_t bytes_of_share(int percent) noexcept {
+    return static_cast<std::uint64_t>(shared.units) * core::Arena::kUnitBytes *
+           static_cast<std::uint64_t>(percent) / 100;
+}
+
 bool next_entry(ListCursor& cursor, ListedEntry& listed) noexcept {
     const core::Arena arena = arena_view();
     for (; cursor.bucket <= shared.bucket_mask; cursor.bucket++, cursor.skip = 0) {
@@ -132,6 +137,7 @@ bool next_entry(ListCursor& cursor, ListedEntry& listed) noexcept {
                        entry.key_length);
             listed.bytes = arena.footprint(unit).units * core::Arena::kUnitBytes;
             listed.frequency = core::Eviction::hits(shared.uses[unit]);
+            listed.heat = core::Eviction::heat(shared.partitions[entry.partition].order, shared.uses[unit]);
             cursor.skip = position;
             got = true;
         }

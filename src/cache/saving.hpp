@@ -8,6 +8,7 @@
 #pragma once
 
 #include "cache/memory.hpp"
+#include "cache/upkeep.hpp"
 
 namespace prompt_cache {
 
@@ -18,20 +19,34 @@ struct SavingItemShared {
 };
 
 struct SavingDatabaseShared {
-    Oid oid;                    // 0 = free; the lock `saving`, as all below
-    bool wanted;                // there is something to do
-    bool unclean;               // nonces were left since the last housekeeping
-    bool walk;                  // the list was full: walk over the entries
-    bool warmed;                // since the server's start, as far as is wanted
-    std::uint32_t walk_bucket;  // where the walk goes on
-    std::int64_t warm_before;   // where warming goes on: rows older than this; 0 = from the newest
-    bool refused;               // no worker could be started the last time
-    int worker;                 // its process, 0 = none
-    std::int64_t started;       // when the launcher asked for it; monotonic microseconds
-    std::int64_t cleaned;       // when housekeeping was done last
-    std::uint32_t rounds;       // of housekeeping
-    std::uint32_t failures;     // workers in a row that ended with an error
-    std::uint64_t written;      // rows, since the server's start
+    enum Step { kSaving, kWarming, kHousekeeping, kSteps };
+    static constexpr std::size_t kProblem = 160;
+
+    Oid oid;                     // 0 = free; the lock `saving`, as all below
+    bool wanted;                 // there is something to save or to warm
+    bool unclean;                // nonces were left since the last housekeeping
+    bool walk;                   // the list was full: walk over the entries
+    bool warmed;                 // since the server's start, as far as is wanted
+    bool refused;                // no worker could be started the last time
+    bool working;                // its worker is connected
+    int worker;                  // its process, 0 = none
+    std::int64_t wanted_since;   // monotonic microseconds, as all times
+    std::int64_t started;        // when the launcher asked for a worker, or the last one ended with an error
+    std::uint32_t failures;      // workers in a row that ended with an error
+    std::uint32_t walk_bucket;   // where the walk goes on
+    std::int64_t walk_at;        // when to walk for users that were left out; 0 = there are none
+    std::uint32_t walk_tries;    // how often such a walk has left some out
+    std::int32_t warm_rank;      // where warming goes on: in the usage order, -1 = behind its end ...
+    std::int64_t warm_before;    // ... then with rows older than this; 0 = from the newest
+    std::int64_t ordered;        // when the usage order was written last
+    std::uint64_t ordered_hits;  // and the server's hits then
+    std::int64_t cleaned;        // when housekeeping was done last
+    std::int64_t nonces_at;      // when nonces were left last
+    std::int64_t nonces;         // how many since a pass over them began
+    UpkeepShared upkeep;         // housekeeping under way
+    std::uint32_t rounds;        // of housekeeping
+    std::uint64_t written;       // rows, since the server's start
+    char problem[kSteps][kProblem];  // what could not be done the last time; empty if nothing
 };
 
 struct SavingShared {
@@ -39,10 +54,15 @@ struct SavingShared {
     static constexpr std::uint32_t kDatabases = 64;
 
     std::uint32_t count;
-    int launcher;  // its process, 0 = none
+    int launcher;       // its process, 0 = none ...
+    int launcher_proc;  // ... and its place among the server's processes
+    bool stopping;      // the launcher was told to end, so most likely the server is
     SavingItemShared items[kItems];
     SavingDatabaseShared databases[kDatabases];
 };
+
+// How far a slice of work has come.
+enum class Progress { kMore, kDone, kNotNow };  // the last: DDL is going on, or nothing may be cached
 
 namespace saving {
 
@@ -57,10 +77,30 @@ void note(const FoundEntry& user, std::uint32_t composition) noexcept;
 void note_database() noexcept;
 
 // A transaction of this database has left nonces.
-void note_nonces() noexcept;
+void note_nonces(std::size_t count) noexcept;
+
+// When a worker should be at work in the database; INT64_MAX = never. Under the lock.
+std::int64_t due(const SavingDatabaseShared& database) noexcept;
+
+// The same for its parts. Everything is counted in naps, so that a long persist_naptime makes all of it rare.
+std::int64_t housekeeping_due(const SavingDatabaseShared& database) noexcept;
+std::int64_t order_due(const SavingDatabaseShared& database) noexcept;
+std::int64_t naps(std::int64_t count) noexcept;
+
+// Under the lock: the database's place, null if it has none.
+SavingDatabaseShared* find(Oid database) noexcept;
+
+// The launcher has something to look at.
+void wake_launcher() noexcept;
+
+// Has this database's memory been filled again, as far as is wanted?
+bool is_warm() noexcept;
 
 // Takes up to `most` items of the current database off the list.
 std::uint32_t take(SavingItemShared* items, std::uint32_t most) noexcept;
+
+// Is anything of the current database noted, or to be walked for?
+bool any_noted() noexcept;
 
 // Must the entries be walked, and from which bucket on? Answers once; a walk that is not done is put back.
 std::optional<std::uint32_t> take_walk() noexcept;

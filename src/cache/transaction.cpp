@@ -250,6 +250,10 @@ bool is_vacuuming() noexcept {
            vacuum_local.transaction == local_transaction_id();
 }
 
+void changes_no_row() noexcept {
+    vacuum_local.transaction = local_transaction_id();
+}
+
 void forget_transaction() noexcept {
     relations_local.count = objects_local.count = code_local.count = 0;
     relations_local.too_many = objects_local.too_many = code_local.too_many = false;

@@ -45,6 +45,10 @@ bool own_ddl_concerns(bool (*is_source)(const void* context, Oid relation), cons
 // Is this transaction VACUUM's or ANALYZE's own?
 bool is_vacuuming() noexcept;
 
+// What this transaction has done to tables it has done as VACUUM FULL does, which changes no row. Said after
+// it, by a worker that has done nothing else.
+void changes_no_row() noexcept;
+
 void forget_transaction() noexcept;
 
 }  // namespace prompt_cache

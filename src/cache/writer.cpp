@@ -122,7 +122,7 @@ void before_end_of_transaction() {
                 : std::span<const Tag>{reinterpret_cast<const Tag*>(hashes.data()), hashes.size()};
         const core::Xid writer = own_xid();
         if (!dropped_local) insert_nonces(tags);  // else their table is gone with the extension
-        if (shared) saving::note_nonces();
+        if (shared) saving::note_nonces(tags.size());
         feed::note(tags, writer);
         // TRUNCATE and rewrites are seen by every snapshot: older entries die for everybody.
         if (ddl || dropped_local) mark_tags({&all, 1}, core::kFrozenXid);

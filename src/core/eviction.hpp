@@ -153,6 +153,16 @@ class Eviction {
         return entry.load(std::memory_order_relaxed) & kHits;
     }
 
+    // How hot it is: 0 = never hit, else the later its last hit the more, then the number of hits. Wraps
+    // after many turns of the whole, so it is for comparing what is there now.
+    static std::uint32_t heat(const EvictionShared& state, const EvictionUseShared& entry) noexcept {
+        const std::uint8_t use = entry.load(std::memory_order_relaxed);
+        if ((use & kHits) == 0) return 0;
+        const auto age =
+            static_cast<std::uint8_t>(state.hit_epoch.load(std::memory_order_relaxed) - (use & ~kHits));
+        return 256u - age + (use & kHits);
+    }
+
     // Is a new entry worth the room that must be made for it?  S3-FIFO refuses what is larger than its small
     // queue, a quarter of the whole, and hits more for it; while LRU leads, and while there is room (do not
     // ask then), everything is let in.  After false nothing need be evicted and admit() should not follow; a

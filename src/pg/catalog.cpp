@@ -5,7 +5,7 @@ namespace prompt_cache {
 namespace {
 
 constexpr const char* kNames[] = {"attachment", "application", "user_prompt_cache", "tag_nonce",
-                                  "tag_nonce_pkey", "namespace", "watch", "reader", "incarnation"};
+                                  "tag_nonce_pkey", "namespace", "watch", "reader", "incarnation", "usage_order"};
 
 // An oid that was found to be ours stays ours: a relation that takes its name has another oid.
 Oid verified_local[std::size(kNames)];
@@ -49,7 +49,8 @@ bool lock_extension() {
 
 bool try_lock_own_tables() {
     for (const OwnRelation table : {OwnRelation::kAttachment, OwnRelation::kApplication,
-                                    OwnRelation::kUserPromptCache, OwnRelation::kTagNonce}) {
+                                    OwnRelation::kUserPromptCache, OwnRelation::kTagNonce,
+                                    OwnRelation::kUsageOrder}) {
         const Oid oid = own_relation(table);
         if (!OidIsValid(oid) || !ConditionalLockRelationOid(oid, RowExclusiveLock)) return false;
     }

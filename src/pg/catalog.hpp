@@ -22,6 +22,7 @@ enum class OwnRelation : unsigned {
     kWatch,
     kReader,
     kIncarnation,
+    kUsageOrder,
 };
 
 // InvalidOid where the extension is not installed in this database, as the current transaction sees it.

@@ -149,42 +149,21 @@ std::span<const SavedKey> newest_keys(std::int64_t before, std::uint32_t most) {
     return {keys, count};
 }
 
-namespace {
-
-std::span<const std::string_view> keys_of(Query& query, const Datum* values, std::uint32_t most) {
-    MemoryContext context = CurrentMemoryContext;
-    auto* keys = static_cast<std::string_view*>(palloc(most * sizeof(std::string_view)));
-    const AsOwnerLocal before = begin_as_owner(table_owner());
-    spi_connect();
-    const std::uint64_t count = query.run(values, nullptr, true, most);
-    for (std::uint64_t i = 0; i < count; i++) keys[i] = copy_into(context, *result_text(i, 1));
-    SPI_finish();
-    end_as_owner(before);
-    return {keys, count};
-}
-
-}  // namespace
-
-std::span<const std::string_view> saved_keys(std::optional<std::string_view> after, std::uint32_t most) {
-    // Two queries, so that each can use the index whatever plan it gets.
-    static Query first(
-        "SELECT DISTINCT user_key FROM prompt_cache.user_prompt_cache ORDER BY user_key LIMIT $1", {INT4OID});
-    static Query next(
-        "SELECT DISTINCT user_key FROM prompt_cache.user_prompt_cache"
-        " WHERE user_key OPERATOR(pg_catalog.>) $2 ORDER BY user_key LIMIT $1",
-        {INT4OID, TEXTOID});
-    const Datum values[] = {Int32GetDatum(static_cast<std::int32_t>(most)),
-                            PointerGetDatum(make_text(after.value_or("")))};
-    return keys_of(after ? next : first, values, most);
-}
-
 std::span<const std::string_view> random_keys(std::uint32_t most) {
     static Query query(
         "SELECT k.user_key FROM (SELECT DISTINCT user_key FROM prompt_cache.user_prompt_cache) AS k"
         " ORDER BY pg_catalog.random() LIMIT $1",
         {INT4OID});
+    MemoryContext context = CurrentMemoryContext;
+    auto* keys = static_cast<std::string_view*>(palloc(most * sizeof(std::string_view)));
     const Datum value = Int32GetDatum(static_cast<std::int32_t>(most));
-    return keys_of(query, &value, most);
+    const AsOwnerLocal before = begin_as_owner(table_owner());
+    spi_connect();
+    const std::uint64_t count = query.run(&value, nullptr, true, most);
+    for (std::uint64_t i = 0; i < count; i++) keys[i] = copy_into(context, *result_text(i, 1));
+    SPI_finish();
+    end_as_owner(before);
+    return {keys, count};
 }
 
 std::int64_t delete_rows(std::string_view user_key) {

@@ -40,9 +40,8 @@ struct SavedKey {
 };
 std::span<const SavedKey> newest_keys(std::int64_t before, std::uint32_t most);
 
-// At most `most` of the keys that have rows, in order, from the first or from behind `after`; or that many
-// picked at random. In the current memory context. And the deletion of all rows of one.
-std::span<const std::string_view> saved_keys(std::optional<std::string_view> after, std::uint32_t most);
+// At most `most` keys that have rows, picked at random, in the current memory context. And the deletion of all
+// rows of one.
 std::span<const std::string_view> random_keys(std::uint32_t most);
 std::int64_t delete_rows(std::string_view user_key);
 

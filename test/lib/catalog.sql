@@ -38,3 +38,18 @@ SELECT m.what || ' is outside the schema prompt_cache'
 FROM mine m
 WHERE m.classid = 'pg_proc'::regclass AND (SELECT pronamespace FROM pg_proc WHERE oid = m.objid) <> 'prompt_cache'::regnamespace
    OR m.classid = 'pg_class'::regclass AND (SELECT relnamespace FROM pg_class WHERE oid = m.objid) <> 'prompt_cache'::regnamespace;
+
+-- pg_upgrade refuses a cluster in which a column of a table has one of these types, alone or inside another type.
+WITH RECURSIVE refused AS (
+    SELECT t.oid FROM pg_type t
+    WHERE t.typnamespace = 'pg_catalog'::regnamespace
+      AND t.typname IN ('regcollation', 'regconfig', 'regdictionary', 'regnamespace', 'regoper', 'regoperator', 'regproc', 'regprocedure')
+    UNION
+    SELECT t.oid FROM refused r JOIN pg_type t ON t.typelem = r.oid OR t.typbasetype = r.oid
+        OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = t.typrelid AND a.atttypid = r.oid AND NOT a.attisdropped)
+        OR EXISTS (SELECT FROM pg_range g WHERE g.rngtypid = t.oid AND g.rngsubtype = r.oid)
+)
+SELECT a.attrelid::regclass || '.' || a.attname || ' has a type that pg_upgrade refuses'
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE c.relnamespace = 'prompt_cache'::regnamespace AND c.relkind IN ('r', 'm', 'p', 'i') AND NOT a.attisdropped
+  AND a.atttypid IN (SELECT oid FROM refused);

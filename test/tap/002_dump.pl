@@ -17,6 +17,7 @@ my %ways = (
         my ($from, $database, $file) = @_;
         $target->safe_psql('postgres', "CREATE DATABASE $database TEMPLATE template0");
         $source->command_ok([ 'pg_dump', '-f', $file, $from ], "pg_dump of $from");
+        is(join(' ', sort { $a cmp $b } slurp_file($file) =~ /^COPY prompt_cache\.(\w+)/mg), 'application attachment', "$from: the wiring is dumped, and nothing that was cached");
         $target->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $database, '-f', $file ], "restored into $database");
     },
     # Over a database that has everything already, with other contents.
@@ -84,6 +85,16 @@ for my $each (@databases)
     $target->safe_psql($database, "SET session_replication_role = replica; UPDATE users SET system_prompt = 'edited' WHERE user_id = '$key'");
     like(answer($target, $database, 2, $type), qr/^built\|.*edited$/s, "$database: an edit is seen, also one of a replica session");
 }
+
+# Where workers run, nobody has to call flush().
+$target->append_conf('postgresql.conf', "prompt_cache.persist_naptime = '50ms'");
+$target->reload;
+$ways{data_only}->('chat_bigint', 'by_worker', "$folder/by_worker");
+ok($target->poll_query_until('by_worker', q{SELECT string_agg(DISTINCT tgenabled::text, '') = 'A' FROM pg_trigger
+    WHERE NOT tgisinternal AND tgrelid IN ('users'::regclass, 'tenants'::regclass)}), 'a worker turns the triggers back');
+is(exact($target, 'by_worker'), '60 of 60', 'all prompts are exact');
+is(source_of($target, 'by_worker', 2), 'memory', 'and cached');
+ok($target->poll_query_until('by_worker', 'SELECT count(*) = 60 FROM prompt_cache.user_prompt_cache WHERE replaced_at IS NULL AND cached_prompt = prompt_cache.build(user_id)'), 'and saved');
 
 $source->stop;
 $target->stop;

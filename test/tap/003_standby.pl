@@ -96,11 +96,11 @@ my @writes = (
     q{UPDATE users SET tenant_id = 1 + (random() * 4)::int WHERE user_id = 9},
     q{BEGIN; SAVEPOINT a; UPDATE users SET system_prompt = 'undone' WHERE user_id <= 50; ROLLBACK TO a; UPDATE users SET system_prompt = NULL WHERE user_id = 11; COMMIT},
     q{BEGIN; UPDATE users SET system_prompt = 'never' WHERE user_id < 20; ROLLBACK},
-    q{SELECT prompt_cache._clean_up()},
+    q{SELECT prompt_cache._compact_nonces()},
     q{VACUUM users; UPDATE users SET last_login = now()});
 my $work = join(";\n", map { "$_;\nSELECT pg_sleep(0.02)" } (@writes) x 20) . ";\n";
 my @readers = map { start_session($standby, 'chat', "CALL watch(4, 1, 60)") } 1 .. 2;
-my ($out, $err) = run_session($primary, 'chat', "$work SELECT prompt_cache._clean_up();");
+my ($out, $err) = run_session($primary, 'chat', "$work SELECT prompt_cache._compact_nonces();");
 is($err, '', 'writers on the primary had no trouble');
 is(on_primary('SELECT count(*) - count(DISTINCT tag), sum(weight) > count(*) FROM prompt_cache.tag_nonce'), '0|t', 'nonces were put together meanwhile');
 for my $reader (@readers)

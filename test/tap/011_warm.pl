@@ -1,5 +1,5 @@
-# After a restart the workers bring saved prompts back into memory, newest first and up to warm_share; all of them, and those
-# that clients ask for before, are exact, whatever was changed right before the server went down.
+# After a restart the workers bring saved prompts back into memory, those first that were in use, and up to warm_share; all of them,
+# and those that clients ask for before, are exact, whatever was changed right before the server went down. FULL=1: 100 000 prompts.
 use strict;
 use warnings;
 use FindBin;
@@ -9,8 +9,9 @@ use Test::More;
 use Time::HiRes qw(time sleep);
 use ChatDatabase;
 
-my $users = 4000;
-my $node = new_server('warm', "autovacuum = off\nfsync = on\nprompt_cache.persist_naptime = '100ms'\nprompt_cache.memory_size = '16MB'\nprompt_cache.slots = 16384\n");
+my $users = $ENV{FULL} ? 100000 : 4000;
+my ($size, $naptime) = $ENV{FULL} ? ('256MB', '1s') : ('16MB', '100ms');
+my $node = new_server('warm', "autovacuum = off\nfsync = on\nprompt_cache.persist_naptime = '$naptime'\nprompt_cache.memory_size = '$size'\nprompt_cache.slots = 16384\n");
 load_chat($node, 'chat');
 load_chat($node, 'other');
 sub sql { return $node->safe_psql('chat', shift); }
@@ -87,16 +88,39 @@ $node->restart;
 is(source_of($node, 'chat', 100), 'database', 'warm_share = 0: prompts are read from the table');
 sleep 1.5;
 is(sql($in_memory), '1', 'warm_share = 0: none but those asked for are brought back');
-$node->append_conf('postgresql.conf', 'prompt_cache.warm_share = 3');
+
+# Those in use first: of all that are brought back some are asked for again and again, and their rows are not the newest.
+$node->append_conf('postgresql.conf', 'prompt_cache.warm_share = 50');
 $node->restart;
-is(source_of($node, 'chat', 100), 'database', 'a small warm_share: prompts are read from the table');
-sleep 1.5;
-my $some = sql($in_memory);
-note("warm_share = 3: $some");
-cmp_ok($some, '<', $users / 2, 'a small warm_share: some are not brought back');
-my $newest = sql(q{SELECT string_agg(user_key, ',') FROM (SELECT user_key FROM prompt_cache.user_prompt_cache WHERE replaced_at IS NULL ORDER BY id DESC LIMIT 20) c});
-cmp_ok($some, '>', 100, 'a small warm_share: others are');
-is(sql(qq{SELECT string_agg(DISTINCT source, ',') FROM unnest('{$newest}'::bigint[]) u, prompt_cache.get_or_build(u)}), 'memory', 'a small warm_share: the newest');
+is(source_of($node, 'chat', 100), 'database', 'a prompt is asked for, and the others brought back');
+$node->poll_query_until('chat', qq{SELECT ($in_memory) >= $users * 0.9});
+sleep 1.5;    # until the worker has ended
+my $hot = 'SELECT u FROM generate_series(2001, 2100) u';
+sql("SELECT count(prompt_cache.prompt(u)) FROM ($hot) h") for 1 .. 5;
+sql('SELECT prompt_cache.flush()');
+is(sql(qq{SELECT count(*) FROM (SELECT k::int FROM prompt_cache.usage_order, unnest(user_keys) WITH ORDINALITY u(k, n) ORDER BY rank, n LIMIT 100) o
+    WHERE k IN ($hot)}), '100', 'the hottest lead the usage order');
+my $written = 'SELECT md5(string_agg(ctid::text || xmin, $$,$$ ORDER BY rank)) FROM prompt_cache.usage_order';
+my $before_flush = sql($written);
+sql('SELECT prompt_cache.flush()');
+is(sql($written), $before_flush, 'what has not changed is not written again');
+my $entries = $ENV{FULL} ? 1 : 3;
+$node->append_conf('postgresql.conf', "prompt_cache.warm_share = $entries");
+for my $mode (qw(fast immediate))
+{
+    $node->stop($mode);
+    $node->start;
+    is(source_of($node, 'chat', 100), 'database', "$mode: a small warm_share: prompts are read from the table");
+    $node->poll_query_until('chat', qq{SELECT ($in_memory) > 100});
+    sleep 1.5;
+    my $some = sql($in_memory);
+    note("warm_share = $entries: $some");
+    cmp_ok($some, '<', $users / 2, "$mode: a small warm_share: some are not brought back");
+    is(sql(qq{SELECT count(*) FROM prompt_cache.entries WHERE layer = 'user' AND valid AND key IN (SELECT h.u::text FROM ($hot) h)}), '100', "$mode: a small warm_share: the hottest are");
+}
+is(sql(q{SELECT string_agg(DISTINCT source, ',') FROM generate_series(2001, 2100) u, prompt_cache.get_or_build(u)}), 'memory', 'a small warm_share: they are answered from there');
+is(sql('SELECT prompt_cache.clear() > 0; SELECT prompt_cache.warm(max_users => 100)'), "t\n100", 'warm() brings as many');
+is(sql(q{SELECT string_agg(DISTINCT source, ',') FROM generate_series(2001, 2100) u, prompt_cache.get_or_build(u)}), 'memory', 'the hottest too');
 is(exact($node, 'chat'), "$users of $users", 'a small warm_share: all are exact');
 unlike(slurp_file($node->logfile), qr/prompt_cache worker.*exited with exit code 1/, 'no worker has failed');
 $node->stop;

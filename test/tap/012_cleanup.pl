@@ -44,7 +44,7 @@ for my $where (keys %old)
     $before{$where} = $old{$where}->query_safe($stamps);
 }
 my $sum = sql($stamps);
-is(sql('SELECT prompt_cache._clean_up()'), 'f', 'everything is put together at once');
+is(sql('SELECT after_tag IS NULL FROM prompt_cache._compact_nonces()'), 't', 'everything is put together in one slice');
 is(nonces(), "$tags rows of $tags tags", 'a row a tag is left');
 is(sql($stamps), $sum, 'no stamp has changed');
 is(sql($from_table), 'database 60', 'all rows saved before are still used');
@@ -58,7 +58,7 @@ for my $where (sort keys %old)
 }
 
 # Old and new together: a row that was current for an old snapshot only is used by nobody else.
-sql(q{UPDATE users SET system_prompt = 'newest' WHERE user_id = 1; SELECT prompt_cache._clean_up()});
+sql(q{UPDATE users SET system_prompt = 'newest' WHERE user_id = 1; SELECT prompt_cache._compact_nonces()});
 is(sql($from_table), 'built 1, database 59', 'after another edit one row is not current');
 is($old{primary}->query_safe($sources), 'database 60', 'for the older snapshot all are');
 sql('SELECT count(prompt_cache.prompt(user_id)) FROM users; SELECT prompt_cache.flush()');
@@ -72,18 +72,18 @@ $_->quit for values %old;
 # A rolled back round leaves everything as it was, and a second one at the same time waits and finds nothing.
 sql(q{DO $$ BEGIN FOR i IN 1..5 LOOP UPDATE users SET system_prompt = 'again ' || i WHERE user_id = 3; COMMIT; END LOOP; END $$});
 $sum = sql($stamps);
-sql('BEGIN; SELECT prompt_cache._clean_up(); ROLLBACK');
+sql('BEGIN; SELECT prompt_cache._compact_nonces(); ROLLBACK');
 is(sql($stamps), $sum, 'a round that is rolled back changes no stamp');
 my $first = $node->background_psql('chat');
-$first->query_safe('BEGIN; SELECT prompt_cache._clean_up()');
-my $second = start_session($node, 'chat', 'SELECT prompt_cache._clean_up()');
+$first->query_safe('BEGIN; SELECT prompt_cache._compact_nonces()');
+my $second = start_session($node, 'chat', 'SELECT prompt_cache._compact_nonces()');
 sql(q{UPDATE users SET system_prompt = 'between' WHERE user_id = 3});
 $first->query_safe('COMMIT');
 $first->quit;
 my (undef, $errors) = finish_session($second);
 is($errors, '', 'two rounds at once do not fail');
 ($rows) = sql('SELECT sum(weight) FROM prompt_cache.tag_nonce');
-is(sql('SELECT prompt_cache._clean_up(); SELECT sum(weight) FROM prompt_cache.tag_nonce'), "f\n$rows", 'and lose no change');
+is(sql('SELECT prompt_cache._compact_nonces(); SELECT sum(weight) FROM prompt_cache.tag_nonce'), "(,)\n$rows", 'and lose no change');
 
 # Writers, readers who check every prompt, flush() and housekeeping without a pause, here and on the standby.
 sql(q{CREATE PROCEDURE edit(seconds float) LANGUAGE plpgsql AS $$
@@ -95,7 +95,7 @@ sql(q{CREATE PROCEDURE edit(seconds float) LANGUAGE plpgsql AS $$
     CREATE PROCEDURE clean(seconds float) LANGUAGE plpgsql AS $$
     DECLARE final timestamptz := clock_timestamp() + seconds * interval '1 s';
     BEGIN WHILE clock_timestamp() < final LOOP
-        PERFORM prompt_cache._clean_up(); COMMIT; PERFORM prompt_cache.flush(); COMMIT; PERFORM pg_sleep(0.01); END LOOP; END $$});
+        PERFORM prompt_cache._compact_nonces(); COMMIT; PERFORM prompt_cache.flush(); COMMIT; PERFORM pg_sleep(0.01); END LOOP; END $$});
 $node->wait_for_catchup($standby);
 my @sessions = (
     start_session($node, 'chat', 'CALL watch(5, 1, 20)'),
@@ -113,7 +113,7 @@ for my $name ('primary', 'primary, table only', 'standby', 'standby, table only'
     cmp_ok($reads, '>', 1000, "$name: many prompts were read during housekeeping");
     is($wrong, 0, "$name: none of them wrong");
 }
-sql('SELECT prompt_cache._clean_up()');
+sql('SELECT prompt_cache._compact_nonces()');
 ($rows, $tags) = nonces() =~ /(\d+) rows of (\d+)/;
 is($rows, $tags, 'in the end there is a row a tag');
 is(sql('SELECT count(*) FROM prompt_cache.verify()'), '0', 'and verify() finds nothing');
@@ -123,7 +123,17 @@ unlike(slurp_file($node->logfile), qr/was not compacted|were not deleted|deadloc
 # More than a round's worth of tags
 sql(q{INSERT INTO users SELECT u, 1 + u % 5, 'u' FROM generate_series(1001, 3200) u;
     DO $$ BEGIN FOR u IN 1001..3200 LOOP UPDATE users SET system_prompt = 'a' WHERE user_id = u; COMMIT; UPDATE users SET system_prompt = 'b' WHERE user_id = u; COMMIT; END LOOP; END $$});
-is(join(' ', map { sql('SELECT prompt_cache._clean_up()') } 1 .. 3), 't t f', 'it says whether there is more to do');
+$sum = sql($stamps);
+my ($from, $slices) = ('', 0);
+do
+{
+    my ($tag, $salt) = split /\|/, $from;
+    $from = sql('SELECT * FROM prompt_cache._compact_nonces(' . ($from ? "'$tag', '$salt'" : '') . ')');
+    cmp_ok(sql($stamps) eq $sum, '==', 1, 'a slice changes no stamp') if $slices < 2;
+} while (++$slices < 20 && $from ne '|');
+cmp_ok($slices, '>', 2, 'a large table is gone through in slices');
+cmp_ok((nonces() =~ /(\d+) rows/)[0], '<', $tags + 2200 + $slices, 'which leave at most a row each for the next pass');
+sql('SELECT prompt_cache._compact_nonces(' . join(', ', map { "'$_'" } split /\|/, $from) . ')') while ($from = sql('SELECT tag - 1, 0 FROM prompt_cache.tag_nonce GROUP BY tag HAVING count(*) > 1 LIMIT 1'));
 ($rows, $tags) = nonces() =~ /(\d+) rows of (\d+)/;
 is($rows, $tags, 'until there is not');
 

@@ -96,7 +96,7 @@ cmp_ok($commits, '>', 100, 'in many transactions');
 cmp_ok($plain_deadlocks, '>', 0, 'in any order it meets some');
 
 my $since = -s $node->logfile;
-($commits, $deadlocks, $others, $err) = run_load('chat', 4, 'true', 'SELECT prompt_cache.flush(), prompt_cache._clean_up()');
+($commits, $deadlocks, $others, $err) = run_load('chat', 4, 'true', 'SELECT prompt_cache.flush(), prompt_cache._compact_nonces()');
 is($others, '', 'with the extension, its worker, flush() and housekeeping: in key order it meets no error');
 is($deadlocks, 0, "nor a deadlock, in $commits transactions");
 cmp_ok($commits, '>', 100, 'in many transactions');

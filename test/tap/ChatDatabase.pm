@@ -8,7 +8,7 @@ use PostgreSQL::Test::Utils;
 use Exporter 'import';
 use File::Temp;
 use IPC::Run;
-our @EXPORT = qw(new_server load_chat key answer source_of exact load_watch start_session finish_session run_session);
+our @EXPORT = qw(new_server load_chat key answer source_of exact load_watch start_session finish_session run_session worker_processes);
 
 # A started server; more lines for postgresql.conf, then arguments of PostgreSQL::Test::Cluster->new, and
 # allows_streaming as of its init().
@@ -141,6 +141,26 @@ sub finish_session
     $session->{handle}->finish;
     chomp $session->{out};
     return ($session->{out}, $session->{err});
+}
+
+# The workers' processes, or those of one database's. One that waits for its time is connected to no database, so the server
+# does not show it.
+sub worker_processes
+{
+    my ($node, $database) = @_;
+    my ($postmaster) = split /\n/, slurp_file($node->data_dir . '/postmaster.pid');
+    my $oid = $database ? $node->safe_psql('postgres', "SELECT oid FROM pg_database WHERE datname = '$database'") : '\\d+';
+    my @found;
+    for my $process (glob '/proc/[0-9]*')
+    {
+        # They may end while they are looked at.
+        open(my $stat, '<', "$process/stat") or next;
+        my ($parent) = (<$stat> // '') =~ /\) . (\d+)/;
+        next unless ($parent // 0) == $postmaster;
+        open(my $title, '<', "$process/cmdline") or next;
+        push @found, $process =~ /(\d+)$/ if (<$title> // '') =~ /prompt_cache worker of database $oid\b/;
+    }
+    return @found;
 }
 
 sub run_session { return finish_session(start_session(@_)); }

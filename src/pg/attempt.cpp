@@ -1,0 +1,49 @@
+#include "pg/attempt.hpp"
+
+namespace prompt_cache {
+
+namespace {
+
+bool meets_the_next_too(int code) noexcept {
+    switch (ERRCODE_TO_CATEGORY(code)) {
+        case ERRCODE_TRANSACTION_ROLLBACK:
+        case ERRCODE_INSUFFICIENT_RESOURCES:
+        case ERRCODE_OPERATOR_INTERVENTION:
+        case ERRCODE_SYSTEM_ERROR:
+            return true;
+        default:
+            return code == ERRCODE_LOCK_NOT_AVAILABLE;
+    }
+}
+
+}  // namespace
+
+const char* attempt_call(WorkFn call, void* work) {
+    MemoryContext context = CurrentMemoryContext;
+    ResourceOwner owner = CurrentResourceOwner;
+    const char* volatile problem = nullptr;
+    BeginInternalSubTransaction(nullptr);
+    MemoryContextSwitchTo(context);
+    PG_TRY();
+    {
+        call(work);
+        ReleaseCurrentSubTransaction();
+    }
+    PG_CATCH();
+    {
+        MemoryContextSwitchTo(context);
+        ErrorData* error = CopyErrorData();
+        FlushErrorState();
+        RollbackAndReleaseCurrentSubTransaction();
+        MemoryContextSwitchTo(context);
+        CurrentResourceOwner = owner;
+        if (meets_the_next_too(error->sqlerrcode)) ReThrowError(error);
+        problem = error->message;
+    }
+    PG_END_TRY();
+    MemoryContextSwitchTo(context);
+    CurrentResourceOwner = owner;
+    return problem;
+}
+
+}  // namespace prompt_cache
