@@ -101,6 +101,7 @@ class Violations {
 struct Sources {
     std::atomic<std::int64_t> reads = 0;
     std::atomic<std::int64_t> memory = 0;
+    std::atomic<std::int64_t> redis = 0;
     std::atomic<std::int64_t> database = 0;
     std::atomic<std::int64_t> built = 0;
     std::atomic<std::int64_t> by_build = 0;  // of `reads`, compared with prompt_cache.build() too

@@ -95,8 +95,9 @@ int summary(const Options& options, Tally& tally, Violations& violations, Histor
             all > 0 ? 100.0 * static_cast<double>(sources.memory) / static_cast<double>(all) : 0;
         std::printf("reads checked        %lld on the %s, %lld of them against build() too\n", all, name,
                     as_number(sources.by_build));
-        std::printf("  answered by        memory %lld (%.1f %%), database %lld, built %lld\n",
-                    as_number(sources.memory), share, as_number(sources.database), as_number(sources.built));
+        std::printf("  answered by        memory %lld (%.1f %%), redis %lld, database %lld, built %lld\n",
+                    as_number(sources.memory), share, as_number(sources.redis), as_number(sources.database),
+                    as_number(sources.built));
         return share;
     };
     std::printf("duration             %.0f s\n", seconds);

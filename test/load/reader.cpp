@@ -86,6 +86,7 @@ std::string Reader::batch(const std::vector<Id>& keys, const Snapshot& snapshot,
     Sources& sources = standby_ ? tally_.standby : tally_.primary;
     sources.reads += rows.number(0, 0);
     sources.memory += rows.number(0, 1);
+    sources.redis += rows.number(0, 0) - rows.number(0, 1) - rows.number(0, 2) - rows.number(0, 3);
     sources.database += rows.number(0, 2);
     sources.built += rows.number(0, 3);
     if (with_build) sources.by_build += rows.number(0, 0);

@@ -177,7 +177,10 @@ void Writer::read_back(bool inside) {
         Sources& sources = tally_.primary;
         sources.reads++;
         sources.by_build++;
-        (source == "memory" ? sources.memory : source == "database" ? sources.database : sources.built)++;
+        (source == "memory"     ? sources.memory
+         : source == "redis"    ? sources.redis
+         : source == "database" ? sources.database
+                                : sources.built)++;
         return source == "memory";
     };
     look(session_);
