@@ -208,6 +208,17 @@ END
 $$;
 COMMENT ON FUNCTION prompt_cache._sources() IS 'Every source relation, partitions included, with the arguments its trigger must have.';
 
+-- Does a trigger of ours stand on a relation as we have made it, ENABLE ALWAYS? With `arguments` NULL: with any.
+CREATE FUNCTION prompt_cache._stands(relation oid, type integer, arguments bytea) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM pg_trigger t
+                    WHERE t.tgrelid = relation AND t.tgtype = type AND t.tgenabled = 'A'
+                      AND t.tgfoid = 'prompt_cache._source_changed()'::regprocedure
+                      AND t.tgqual IS NULL AND t.tgattr = ''::int2vector AND NOT t.tgdeferrable
+                      AND t.tgargs = coalesce(arguments, t.tgargs))
+$$;
+COMMENT ON FUNCTION prompt_cache._stands(oid, integer, bytea) IS 'Does a trigger of ours stand on a relation, ENABLE ALWAYS?';
+
 -- Sources on which a trigger of ours is missing, changed or not ENABLE ALWAYS.
 CREATE FUNCTION prompt_cache._unsound_sources(OUT role text, OUT relation oid, OUT kind text)
 RETURNS SETOF record LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
@@ -219,12 +230,7 @@ BEGIN
       FROM prompt_cache._sources() s
      CROSS JOIN (VALUES ('changed', 29), ('truncated', 32)) AS k(kind, tgtype)
      WHERE (k.kind = 'changed' OR s.is_root)
-       AND NOT EXISTS (
-           SELECT FROM pg_trigger t
-            WHERE t.tgrelid = s.relation AND t.tgtype = k.tgtype AND t.tgenabled = 'A'
-              AND t.tgfoid = 'prompt_cache._source_changed()'::regprocedure
-              AND t.tgqual IS NULL AND t.tgattr = ''::int2vector AND NOT t.tgdeferrable
-              AND (k.kind = 'truncated' OR t.tgargs = s.arguments));
+       AND NOT prompt_cache._stands(s.relation, k.tgtype, CASE k.kind WHEN 'changed' THEN s.arguments END);
 END
 $$;
 COMMENT ON FUNCTION prompt_cache._unsound_sources() IS 'Sources whose changes might go unnoticed: nothing is stored while there is one.';
@@ -948,12 +954,7 @@ BEGIN
       FROM prompt_cache._watch_sources() s
      CROSS JOIN (VALUES ('changed', 29), ('truncated', 32)) AS k(kind, tgtype)
      WHERE (k.kind = 'changed' OR s.is_root)
-       AND NOT EXISTS (
-           SELECT FROM pg_trigger t
-            WHERE t.tgrelid = s.relation AND t.tgtype = k.tgtype AND t.tgenabled = 'A'
-              AND t.tgfoid = 'prompt_cache._source_changed()'::regprocedure
-              AND t.tgqual IS NULL AND t.tgattr = ''::int2vector AND NOT t.tgdeferrable
-              AND t.tgargs = s.arguments);
+       AND NOT prompt_cache._stands(s.relation, k.tgtype, s.arguments);
 END
 $$;
 COMMENT ON FUNCTION prompt_cache._unsound_watches() IS 'Watched relations whose changes might go unnoticed: nothing of their namespaces is stored while there is one.';

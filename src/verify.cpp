@@ -6,6 +6,7 @@
 #include "cache/value.hpp"
 #include "cache/writer.hpp"
 #include "exports.hpp"
+#include "pg/attempt.hpp"
 #include "pg/query.hpp"
 #include "tier/durable.hpp"
 
@@ -29,32 +30,10 @@ bool same(const LayerLocal& a, const LayerLocal& b, bool is_user) {
 // A rebuild whose error is a warning: a row that cannot be built is no difference, and no reason to stop.
 template <typename Build>
 bool build_or_warn(std::string_view key, Build build) {
-    MemoryContext context = CurrentMemoryContext;
-    ResourceOwner owner = CurrentResourceOwner;
-    volatile bool built = true;
-    BeginInternalSubTransaction(nullptr);
-    MemoryContextSwitchTo(context);
-    PG_TRY();
-    {
-        build();
-        ReleaseCurrentSubTransaction();
-    }
-    PG_CATCH();
-    {
-        MemoryContextSwitchTo(context);
-        ErrorData* error = CopyErrorData();
-        FlushErrorState();
-        RollbackAndReleaseCurrentSubTransaction();
-        built = false;
-        if (error->sqlerrcode == ERRCODE_QUERY_CANCELED) ReThrowError(error);
-        ereport(WARNING, (errmsg("\"%.*s\" cannot be rebuilt: %s", static_cast<int>(key.size()), key.data(),
-                                 error->message)));
-        FreeErrorData(error);
-    }
-    PG_END_TRY();
-    MemoryContextSwitchTo(context);
-    CurrentResourceOwner = owner;
-    return built;
+    const char* problem = attempt(build, is_cancel);
+    if (problem)
+        ereport(WARNING, (errmsg("\"%.*s\" cannot be rebuilt: %s", static_cast<int>(key.size()), key.data(), problem)));
+    return !problem;
 }
 
 struct Pick {

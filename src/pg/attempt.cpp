@@ -2,8 +2,6 @@
 
 namespace prompt_cache {
 
-namespace {
-
 bool meets_the_next_too(int code) noexcept {
     switch (ERRCODE_TO_CATEGORY(code)) {
         case ERRCODE_TRANSACTION_ROLLBACK:
@@ -16,9 +14,7 @@ bool meets_the_next_too(int code) noexcept {
     }
 }
 
-}  // namespace
-
-const char* attempt_call(WorkFn call, void* work) {
+const char* attempt_call(WorkFn call, void* work, PassesOnFn passes_on) {
     MemoryContext context = CurrentMemoryContext;
     ResourceOwner owner = CurrentResourceOwner;
     const char* volatile problem = nullptr;
@@ -37,7 +33,7 @@ const char* attempt_call(WorkFn call, void* work) {
         RollbackAndReleaseCurrentSubTransaction();
         MemoryContextSwitchTo(context);
         CurrentResourceOwner = owner;
-        if (meets_the_next_too(error->sqlerrcode)) ReThrowError(error);
+        if (passes_on(error->sqlerrcode)) ReThrowError(error);
         problem = error->message;
     }
     PG_END_TRY();

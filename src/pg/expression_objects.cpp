@@ -3,7 +3,7 @@
 #include "pg/as_owner.hpp"
 #include "pg/expression_tree.hpp"
 #include "pg/fixed_settings.hpp"
-#include "pg/subtransaction.hpp"
+#include "pg/attempt.hpp"
 
 extern "C" {
 #include "access/relation.h"

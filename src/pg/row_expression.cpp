@@ -4,7 +4,7 @@
 #include "pg/expression_objects.hpp"
 #include "pg/expression_tree.hpp"
 #include "pg/fixed_settings.hpp"
-#include "pg/subtransaction.hpp"
+#include "pg/attempt.hpp"
 
 extern "C" {
 #include "optimizer/optimizer.h"
