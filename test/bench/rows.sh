@@ -351,3 +351,32 @@ row_P15() {
         $(($(ask "SELECT builds FROM prompt_cache.stats WHERE namespace = 'prompt'") - before)) '=' 1
     [ "$(ask "SELECT prompt_cache.prompt(1000) LIKE '%Be brief.%'")" = t ]
 }
+
+# 100 000 prompts of 100 MB in memory, a server with the usual nap, a second. The first call comes at once after the start; while
+# the worker brings prompts back others ask for a few users, each answer compared with a build.
+row_P13() {
+    local mode start elapsed count exact
+    server restart 512MB "prompt_cache.persist_naptime = 1s" "fsync = on"
+    chat restart 100000 1000 '256 + u % 1024' 2048 1024
+    cache_all 100000
+    ask 'SELECT prompt_cache.flush()' >/dev/null
+    for mode in fast immediate; do
+        quiet -c "UPDATE users SET system_prompt = 'right before the restart' WHERE user_id % 1000 = 0"
+        stop_server restart "$mode"
+        start_server restart
+        start=$EPOCHREALTIME
+        exact=0
+        for _ in $(seq 1 600); do
+            exact=$((exact + $(ask "SELECT count(*) FROM generate_series(1, 20), LATERAL (SELECT 1 + floor(random() * 100000)::int AS u) r
+                                     WHERE prompt_cache.prompt(u) IS DISTINCT FROM prompt_cache.build(u)")))
+            elapsed=$(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
+            count=$(ask "SELECT count(*) FROM prompt_cache.entries WHERE layer = 'user' AND valid")
+            if [ "$count" -ge 90000 ]; then break; fi
+            sleep 0.2
+        done
+        report P13 "restart -m $mode: seconds from the first call until nine of ten of 100 000 prompts are in memory" "$elapsed" '<=' 10
+        exact=$((exact + $(ask "SELECT count(*) FROM users WHERE prompt_cache.prompt(user_id) IS DISTINCT FROM prompt_cache.build(user_id)")))
+        report P13 "restart -m $mode: wrong answers, from the first one on" "$exact" '=' 0
+        ask 'SELECT prompt_cache.flush()' >/dev/null
+    done
+}
