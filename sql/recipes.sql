@@ -1,7 +1,7 @@
 -- What else a chat backend caches, a call each: the "Recipes" of README.md. The oracle is fetch() = rebuild() after every kind of change.
 CREATE TABLE tenants (id int PRIMARY KEY, name text NOT NULL, plan text NOT NULL);
 CREATE TABLE users (id bigint PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenants, name text NOT NULL, email text, last_seen timestamptz);
-CREATE TABLE roles (id int PRIMARY KEY, name text NOT NULL);
+CREATE TABLE roles (id int PRIMARY KEY, name text NOT NULL UNIQUE);
 CREATE TABLE role_permissions (role_id int REFERENCES roles ON DELETE CASCADE, permission text, PRIMARY KEY (role_id, permission));
 CREATE TABLE user_roles (user_id bigint REFERENCES users ON DELETE CASCADE, role_id int REFERENCES roles ON DELETE CASCADE, PRIMARY KEY (user_id, role_id));
 CREATE TABLE menus (id int PRIMARY KEY, title text NOT NULL, needs text, clicks bigint NOT NULL DEFAULT 0);

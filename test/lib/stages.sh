@@ -116,8 +116,9 @@ stage_tap() {
     ready normal && ready test || return 1
     server_folder "$folder"
     cp -a "$here/test/tap" "$folder/t"
-    cp -a "$here/examples" "$folder/t"
-    chmod -R a+rX "$folder/t"
+    cp -a "$here/test/examples" "$folder/examples"
+    cp -a "$here/sql/recipes.sql" "$folder/examples"
+    chmod -R a+rX "$folder/t" "$folder/examples"
     for name in "${names[@]}"; do
         if (
             cd "$folder"

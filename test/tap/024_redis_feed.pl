@@ -1,5 +1,5 @@
 # The channel for processes outside: what is published, when, and what counts as a gap; and the two subscribers of
-# examples/, which keep dictionaries under a load for a minute, with their connections cut.
+# test/examples, which keep dictionaries under a load for a minute, with their connections cut.
 use strict;
 use warnings;
 use FindBin;
@@ -116,7 +116,7 @@ ok(!unbroken($from), 'another one begins another epoch');
 close $socket;
 
 # The subscribers, under a load.
-my $examples = "$FindBin::RealBin/examples";
+my $examples = "$FindBin::RealBin/../examples";
 my $psql = $node->installed_command('psql');
 my $conninfo = $node->connstr('chat');
 my %clients = (python => [ 'python3', "$FindBin::RealBin/feed_client.py" ]);
