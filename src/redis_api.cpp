@@ -101,7 +101,7 @@ PC_FUNCTION(pc_get_with_tags) {
     KeyBuffer buffer;
     const std::string_view key = canonical_key(context.attachment->user_key(),
                                                {.number = {}, .text = view_of(PG_GETARG_TEXT_PP(0))}, buffer);
-    const LayersLocal layers = collect_layers(context, key);
+    const LayersLocal layers = exact_layers(context, key);
     const LayerLocal& user = layers.layer[core::kUserLayer];
     Datum tags[4] = {tag_text(Tag(TagKind::kAll)), tag_text(Tag(TagKind::kUser, key)),
                      tag_text(Tag(TagKind::kApplication))};

@@ -86,6 +86,20 @@ void end(const BuildLocal& build) noexcept {
     innermost_local = build.outer;
 }
 
+BuildLocal* begin_lookup() noexcept {
+    BuildLocal* around = current();
+    if (around) around->unfinished++;
+    return around;
+}
+
+void end_lookup(BuildLocal* around) noexcept {
+    if (around) around->unfinished--;
+}
+
+void note_lookup(BuildLocal* around, Snapshot snapshot, Bypass bypass) noexcept {
+    if (around && (bypass != Bypass::kNone || identity_of(snapshot) != around->snapshot)) around->exact = false;
+}
+
 void note_query(const QueryDesc& query, bool writes) {
     BuildLocal* build = current();
     if (!build) return;

@@ -66,6 +66,15 @@ BuildLocal* current() noexcept;
 void begin(BuildLocal& build);
 void end(const BuildLocal& build) noexcept;
 
+// A lookup begins; returns the build that it is a part of, null if none. Until it has ended it counts as unfinished.
+BuildLocal* begin_lookup() noexcept;
+void end_lookup(BuildLocal* around) noexcept;
+
+// The lookup reads under this snapshot, and goes round the cache or not. What it finds is no function of what
+// the build's own snapshot sees where that is another one, or where the transaction's own changes let it go
+// round: they may be ones that no tag speaks of, as DDL.
+void note_lookup(BuildLocal* around, Snapshot snapshot, Bypass bypass) noexcept;
+
 // The server runs a query of the innermost builder.
 void note_query(const QueryDesc& query, bool writes);
 

@@ -171,6 +171,7 @@ LookupContext open_lookup() {
         context.judge.snapshot = GetActiveSnapshot();
         context.pushed = true;
     }
+    context.around = building::begin_lookup();
 
     if (context.bypass == Bypass::kSerializable && !has_own_ddl()) {
         // It bypasses the entries, a hit on which takes no SIREAD lock; the wiring may be judged all the
@@ -187,6 +188,7 @@ LookupContext open_lookup() {
         context.judge.by = Judge::By::kNothing;
         context.attachment = &attachment_under(context.judge);
     }
+    building::note_lookup(context.around, context.judge.snapshot, context.bypass);
     if (context.bypass == Bypass::kNotPreloaded) say_once_that_nothing_is_cached();
     context.attachment->require_usable();
     context.use_memory =
@@ -209,13 +211,12 @@ bool may_use_database(const LookupContext& context) noexcept {
 }
 
 void close_lookup(LookupContext& context) {
+    building::end_lookup(context.around);
     if (context.pushed) PopActiveSnapshot();
 }
 
 PromptAnswer get_or_build(const KeyInput& input) {
     const std::int64_t began = settings::log_lookups ? microseconds() : 0;
-    BuildLocal* const build_around = building::current();
-    if (build_around) build_around->unfinished++;
     KeyBuffer buffer;
     const std::optional<EntryKey> early = prefetch_user(input, buffer);
     LookupContext context = open_lookup();
@@ -224,12 +225,10 @@ PromptAnswer get_or_build(const KeyInput& input) {
     PromptAnswer answer;
     bool absent = false;
     bool bypassed = false;
-    if (context.use_memory && !build_around)
+    if (context.use_memory && !context.around)
         answer.prompt = hit(context, early ? *early : EntryKey(EntryKind::kUser, key), absent);
     if (!answer.prompt) {
-        const LayersLocal layers = build_around && build_around->uncached ? build_layers(context, key)
-                                                                           : collect_layers(context, key);
-        if (build_around) inherit_layers(*build_around, context, layers, key);
+        const LayersLocal layers = exact_layers(context, key);
         answer.source = layers.source;
         bypassed = layers.bypassed;
         absent = !layers.layer[core::kUserLayer].found;
@@ -242,8 +241,14 @@ PromptAnswer get_or_build(const KeyInput& input) {
     count_call(context, answer.source, bypassed);
     if (settings::log_lookups) log_lookup(context, key, answer.source, microseconds() - began);
     close_lookup(context);
-    if (build_around) build_around->unfinished--;
     return answer;
+}
+
+LayersLocal exact_layers(LookupContext& context, std::string_view user_key) {
+    const bool uncached = context.around && context.around->uncached;
+    const LayersLocal layers = uncached ? build_layers(context, user_key) : collect_layers(context, user_key);
+    inherit_layers(context, layers, user_key);
+    return layers;
 }
 
 LayersLocal build_layers(const LookupContext& context, std::string_view user_key) {
@@ -264,6 +269,7 @@ text* build_prompt(const KeyInput& input) {
     KeyBuffer buffer;
     const std::string_view key = canonical_key(context.attachment->user_key(), input, buffer);
     const LayersLocal layers = build_layers(context, key);
+    inherit_layers(context, layers, key);
     text* prompt = layers.layer[core::kUserLayer].found ? compose(layers) : nullptr;
     close_lookup(context);
     return prompt;

@@ -11,6 +11,8 @@
 
 namespace prompt_cache {
 
+struct BuildLocal;  // cache/building.hpp
+
 enum class Source {
     kMemory,
     kRedis,
@@ -32,6 +34,7 @@ struct LookupContext {
     bool use_memory = false;  // hit and store
     std::int64_t now = 0;     // on the clock of entries, where memory is used
     bool pushed = false;      // the snapshot is ours to pop
+    BuildLocal* around = nullptr;  // the build of a namespace's value that this lookup is a part of
     redis::Patience redis;    // what is left of it
     bool is_walk = false;     // over many users, none of whom asks: what it reads does not count as used
 
@@ -64,6 +67,8 @@ struct LayersLocal {
 };
 
 LayersLocal collect_layers(LookupContext& context, std::string_view user_key);
+// These, or built ones inside of rebuild(); a build around the lookup learns what it hangs on.
+LayersLocal exact_layers(LookupContext& context, std::string_view user_key);
 LayersLocal build_layers(const LookupContext& context, std::string_view user_key);  // no tier is touched
 text* compose(const LayersLocal& layers);
 

@@ -60,6 +60,12 @@ OwnDdlLocal relations_local;
 OwnDdlLocal objects_local;
 OwnDdlLocal code_local;  // what a builder may be made of; which of it is not kept
 
+// Is any of relations_local a source of anything? As of so many of them; looked up when first asked.
+struct SourceDdlLocal {
+    std::size_t asked = 0;
+    bool concerns = false;
+} source_ddl_local;
+
 bool writes(const QueryDesc* query) noexcept {
     return query->operation != CMD_SELECT || (query->plannedstmt && query->plannedstmt->hasModifyingCTE);
 }
@@ -235,11 +241,26 @@ bool own_ddl_concerns(std::span<const Oid> sources, std::span<const std::uint32_
     return has_own_ddl() && (relations_local.concerns(sources) || objects_local.concerns(objects));
 }
 
+namespace {
+
+// A value hangs on the sources of others too, by what its builder fetches.
+bool source_ddl_concerns(std::span<const Oid> relations) {
+    SourceDdlLocal& known = source_ddl_local;
+    if (known.asked == relations.size()) return known.concerns;
+    const SourceSet sources = current_sources();
+    known.concerns =
+        std::any_of(relations.begin(), relations.end(), [&](Oid relation) { return sources.contains(relation); });
+    known.asked = relations.size();
+    return known.concerns;
+}
+
+}  // namespace
+
 bool own_ddl_concerns(bool (*is_source)(const void* context, Oid relation), const void* context) {
     if (!has_own_ddl()) return false;
     if (code_local.any() || relations_local.too_many) return true;
     const std::span<const std::uint32_t> relations{relations_local.objects.data(), relations_local.count};
-    return std::any_of(relations.begin(), relations.end(), [&](Oid relation) {
+    return source_ddl_concerns(relations) || std::any_of(relations.begin(), relations.end(), [&](Oid relation) {
         const char kind = get_rel_relkind(relation);
         return kind == RELKIND_VIEW || kind == '\0' || is_source(context, relation);
     });
@@ -257,6 +278,7 @@ void changes_no_row() noexcept {
 void forget_transaction() noexcept {
     relations_local.count = objects_local.count = code_local.count = 0;
     relations_local.too_many = objects_local.too_many = code_local.too_many = false;
+    source_ddl_local = {};
 }
 
 const char* describe(Bypass reason) noexcept {

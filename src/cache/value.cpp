@@ -207,8 +207,7 @@ ValueContext open_value_context(std::string_view name) {
         context.judge.snapshot = GetActiveSnapshot();
         context.pushed = true;
     }
-    context.around = building::current();
-    if (context.around) context.around->unfinished++;
+    context.around = building::begin_lookup();
     context.uncached = context.around && context.around->uncached;
 
     // As for prompts, see open_lookup().
@@ -220,6 +219,7 @@ ValueContext open_value_context(std::string_view name) {
         context.judge.by = Judge::By::kNothing;
         context.space = &namespace_under(context.judge, name);
     }
+    building::note_lookup(context.around, context.judge.snapshot, context.bypass);
     context.space->require_usable();
     context.space->require_reader();
     context.use_memory = context.bypass == Bypass::kNone && settings::memory && !context.uncached &&
@@ -232,7 +232,7 @@ ValueContext open_value_context(std::string_view name) {
 }
 
 void close_value_context(ValueContext& context) {
-    if (context.around) context.around->unfinished--;
+    building::end_lookup(context.around);
     if (context.pushed) PopActiveSnapshot();
 }
 
@@ -286,8 +286,9 @@ text* rebuild_value(ValueContext& context, std::string_view key) {
     return make_and_store(context, key, true).value;
 }
 
-void inherit_layers(BuildLocal& build, const LookupContext& context, const LayersLocal& layers,
-                    std::string_view user_key) {
+void inherit_layers(const LookupContext& context, const LayersLocal& layers, std::string_view user_key) {
+    if (!context.around) return;
+    BuildLocal& build = *context.around;
     build.exact = build.exact && context.attachment->sound();
     build.tags.add(Tag(TagKind::kUser, user_key));
     build.tags.add(Tag(TagKind::kApplication));

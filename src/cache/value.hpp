@@ -76,8 +76,7 @@ inline Tag entry_tag(std::string_view name, std::string_view key) {
     return Tag(TagKind::kEntry, name, key);
 }
 
-// What depends on a prompt depends on its layers.
-void inherit_layers(BuildLocal& build, const LookupContext& context, const LayersLocal& layers,
-                    std::string_view user_key);
+// A build around a prompt's lookup depends on its layers.
+void inherit_layers(const LookupContext& context, const LayersLocal& layers, std::string_view user_key);
 
 }  // namespace prompt_cache

@@ -1,0 +1,33 @@
+-- What a builder learns of the extension's own functions: the value hangs on all that they hang on, whichever it calls.
+CREATE TABLE users (user_id bigint PRIMARY KEY, tenant_id int, system_prompt text);
+CREATE TABLE tenants (id int PRIMARY KEY, system_prompt text);
+INSERT INTO tenants VALUES (1, 'T');
+INSERT INTO users VALUES (42, 1, 'U1');
+SELECT prompt_cache.attach();
+CREATE FUNCTION look(space text, k text, OUT source text, OUT value text, OUT exact boolean) LANGUAGE sql STABLE AS $$
+    SELECT f.source, f.value, f.value IS NOT DISTINCT FROM prompt_cache.rebuild(space, k) FROM prompt_cache.fetch_many(space, ARRAY[k]) f
+$$;
+CREATE FUNCTION by_build(key text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT right(prompt_cache.build(key::bigint), 2) $$;
+CREATE FUNCTION by_build_key(key text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT right(prompt_cache.build_key(key), 2) $$;
+CREATE FUNCTION by_row(key text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT right(prompt, 2) FROM prompt_cache.get_or_build_key(key) $$;
+CREATE FUNCTION by_tags(key text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT right(prompt, 2) FROM prompt_cache.get_with_tags(key) $$;
+CREATE FUNCTION by_fetch(key text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT prompt_cache.fetch('by_row', key) $$;
+CREATE FUNCTION by_rebuild(key text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT prompt_cache.rebuild('by_row', key) $$;
+CREATE FUNCTION by_many(key text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT string_agg(value, ',') FROM prompt_cache.fetch_many('by_row', ARRAY[key, '43']) $$;
+CREATE TABLE spaces AS SELECT unnest('{by_build,by_build_key,by_row,by_tags,by_fetch,by_rebuild,by_many}'::text[]) AS n;
+SELECT count(prompt_cache.create_namespace(n, (n || '(text)')::regprocedure)) FROM spaces;
+SELECT n, look(n, '42') FROM spaces;
+SELECT n, look(n, '42') FROM spaces;
+UPDATE users SET system_prompt = 'U2';
+SELECT n, look(n, '42') FROM spaces;
+UPDATE users SET tenant_id = NULL, system_prompt = NULL;
+SELECT n, look(n, '42') FROM spaces;
+INSERT INTO users VALUES (43, 1, NULL);
+SELECT n, look(n, '42') FROM spaces WHERE n = 'by_many';
+UPDATE tenants SET system_prompt = 'T2';
+SELECT n, look(n, '42') FROM spaces WHERE n = 'by_many';
+SELECT n, (look(n, '42')).source FROM spaces;
+SELECT count(prompt_cache.drop_namespace(n)) FROM spaces;
+SELECT prompt_cache.detach();
+DROP TABLE users, tenants, spaces;
+DROP FUNCTION look, by_build, by_build_key, by_row, by_tags, by_fetch, by_rebuild, by_many;
