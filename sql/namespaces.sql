@@ -96,3 +96,21 @@ SELECT prompt_cache.fetch('menus', 'user');
 SELECT prompt_cache.drop_namespace('menus');
 SELECT count(*) FROM prompt_cache.namespaces;
 DROP FUNCTION menu_of(text), exact(text, text), look(text, text);
+
+-- What the namespaces are concerns nobody else's entries: no prompt, and no value of another namespace, is built again.
+CREATE FUNCTION echo(key text) RETURNS text LANGUAGE sql STABLE AS 'SELECT key';
+SELECT prompt_cache.create_namespace('one', 'echo(text)'), prompt_cache.allow('pg_read_all_data', 'one');
+SELECT prompt_cache.fetch('one', 'k');
+SELECT prompt_cache.create_namespace('two', 'echo(text)'), prompt_cache.allow('pg_read_all_data', 'two'), prompt_cache.alter_namespace('two', ttl => '1 min');
+SELECT source FROM prompt_cache.fetch_many('one', '{k}');
+BEGIN;
+SELECT prompt_cache.alter_namespace('one', ttl => '1 min');
+SELECT source FROM prompt_cache.fetch_many('one', '{k}');
+ROLLBACK;
+SELECT prompt_cache.fetch('one', 'k');
+SELECT prompt_cache.deny('pg_read_all_data', 'two'), prompt_cache.drop_namespace('two');
+SELECT source FROM prompt_cache.fetch_many('one', '{k}');
+SELECT prompt_cache.alter_namespace('one', ttl => '1 min');
+SELECT source FROM prompt_cache.fetch_many('one', '{k,k}');
+SELECT prompt_cache.deny('pg_read_all_data', 'one'), prompt_cache.drop_namespace('one');
+DROP FUNCTION echo(text);

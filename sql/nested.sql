@@ -3,7 +3,7 @@ CREATE TABLE users (user_id bigint PRIMARY KEY, tenant_id int, system_prompt tex
 CREATE TABLE tenants (id int PRIMARY KEY, system_prompt text);
 INSERT INTO tenants VALUES (1, 'T');
 INSERT INTO users VALUES (42, 1, 'U1');
-SELECT prompt_cache.attach();
+SELECT prompt_cache.attach(), prompt_cache.set_application_prompt(NULL);
 CREATE FUNCTION look(space text, k text, OUT source text, OUT value text, OUT exact boolean) LANGUAGE sql STABLE AS $$
     SELECT f.source, f.value, f.value IS NOT DISTINCT FROM prompt_cache.rebuild(space, k) FROM prompt_cache.fetch_many(space, ARRAY[k]) f
 $$;

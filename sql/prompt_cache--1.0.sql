@@ -149,14 +149,16 @@ CREATE TRIGGER prompt_cache_application_truncated AFTER TRUNCATE ON prompt_cache
 ALTER TABLE prompt_cache.application ENABLE ALWAYS TRIGGER prompt_cache_application_changed;
 ALTER TABLE prompt_cache.application ENABLE ALWAYS TRIGGER prompt_cache_application_truncated;
 
+-- What the wiring says. Of the namespaces' tables the second argument names the column of the namespace whose values die with a row.
 DO $$
 DECLARE
-    wiring name;
+    own record;
 BEGIN
-    FOREACH wiring IN ARRAY ARRAY['attachment', 'namespace', 'watch', 'reader'] LOOP
-        EXECUTE pg_catalog.format('CREATE TRIGGER prompt_cache_%1$s_changed AFTER INSERT OR UPDATE OR DELETE ON prompt_cache.%1$s FOR EACH ROW EXECUTE FUNCTION prompt_cache._source_changed(''wiring'', '''')', wiring);
-        EXECUTE pg_catalog.format('CREATE TRIGGER prompt_cache_%1$s_truncated AFTER TRUNCATE ON prompt_cache.%1$s FOR EACH STATEMENT EXECUTE FUNCTION prompt_cache._source_changed(''wiring'', '''')', wiring);
-        EXECUTE pg_catalog.format('ALTER TABLE prompt_cache.%1$s ENABLE ALWAYS TRIGGER prompt_cache_%1$s_changed, ENABLE ALWAYS TRIGGER prompt_cache_%1$s_truncated', wiring);
+    FOR own IN SELECT * FROM (VALUES ('attachment', 'wiring', ''), ('namespace', 'namespaces', 'namespace'),
+                                     ('watch', 'namespaces', 'namespace'), ('reader', 'namespaces', '')) AS x(name, kind, col) LOOP
+        EXECUTE pg_catalog.format('CREATE TRIGGER prompt_cache_%1$s_changed AFTER INSERT OR UPDATE OR DELETE ON prompt_cache.%1$s FOR EACH ROW EXECUTE FUNCTION prompt_cache._source_changed(%2$L, %3$L)', own.name, own.kind, own.col);
+        EXECUTE pg_catalog.format('CREATE TRIGGER prompt_cache_%1$s_truncated AFTER TRUNCATE ON prompt_cache.%1$s FOR EACH STATEMENT EXECUTE FUNCTION prompt_cache._source_changed(%2$L, %3$L)', own.name, own.kind, own.col);
+        EXECUTE pg_catalog.format('ALTER TABLE prompt_cache.%1$s ENABLE ALWAYS TRIGGER prompt_cache_%1$s_changed, ENABLE ALWAYS TRIGGER prompt_cache_%1$s_truncated', own.name);
     END LOOP;
 END
 $$;
@@ -1351,10 +1353,16 @@ DECLARE
     f regprocedure;
 BEGIN
     PERFORM prompt_cache._check_namespace(namespace);
-    EXECUTE format('GRANT USAGE ON SCHEMA prompt_cache TO %s', role);
+    -- A grant is DDL: where it is there already, it need not empty what builders have made.
+    IF NOT EXISTS (SELECT FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a
+                    WHERE n.nspname = 'prompt_cache' AND a.grantee = role) THEN
+        EXECUTE format('GRANT USAGE ON SCHEMA prompt_cache TO %s', role);
+    END IF;
     FOR f IN SELECT prompt_cache._reader_functions(true) WHERE namespace IS NULL OR namespace = 'prompt'
              UNION ALL SELECT prompt_cache._reader_functions(false) WHERE namespace IS DISTINCT FROM 'prompt' LOOP
-        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', f, role);
+        IF NOT EXISTS (SELECT FROM pg_proc p CROSS JOIN LATERAL aclexplode(p.proacl) a WHERE p.oid = f AND a.grantee = role) THEN
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', f, role);
+        END IF;
     END LOOP;
     IF namespace IS DISTINCT FROM 'prompt' THEN
         INSERT INTO prompt_cache.reader (role, namespace) VALUES (role, namespace) ON CONFLICT DO NOTHING;

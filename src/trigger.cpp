@@ -108,6 +108,21 @@ void note_watched_row(const TriggerData& data) {
     if (after) note_entry_of_row(name, key, data.tg_relation, after);
 }
 
+// A row of one of our tables that say what the namespaces are. Its second argument names the column of the namespace
+// whose values die with it; '' where none do.
+void note_wiring_of_namespaces(const TriggerData& data) {
+    note_change(Tag(TagKind::kNamespace));
+    const char* column_name = data.tg_trigger->tgargs[1];
+    if (column_name[0] == '\0') return;
+    TupleDesc descriptor = RelationGetDescr(data.tg_relation);
+    const int column = SPI_fnumber(descriptor, column_name);
+    for (const HeapTuple row : {row_before(data), row_after(data)}) {
+        bool isnull = true;
+        const Datum name = row && column > 0 ? heap_getattr(row, column, descriptor, &isnull) : static_cast<Datum>(0);
+        if (!isnull) note_change(Tag(TagKind::kNamespace, view_of(DatumGetTextPP(name))));
+    }
+}
+
 void note_row_change(const TriggerData& data, TagKind kind) {
     const Trigger& trigger = *data.tg_trigger;
     TupleDesc descriptor = RelationGetDescr(data.tg_relation);
@@ -152,6 +167,8 @@ PC_FUNCTION(pc_source_changed) {
         note_change(is_watch ? Tag(TagKind::kNamespace, trigger.tgargs[kWatchedNamespace]) : Tag(TagKind::kAll));
     else if (is_watch)
         note_watched_row(*data);
+    else if (strcmp(trigger.tgargs[0], "namespaces") == 0)
+        note_wiring_of_namespaces(*data);
     else
         note_row_change(*data, kind_named(data->tg_trigger->tgargs[0]));
     return PointerGetDatum(nullptr);

@@ -2,6 +2,7 @@
 
 #include "cache/memory.hpp"
 #include "cache/slots.hpp"
+#include "cache/writer.hpp"
 #include "pg/as_owner.hpp"
 #include "pg/catalog.hpp"
 #include "pg/query.hpp"
@@ -166,14 +167,20 @@ Tag star() noexcept {
     return Tag(TagKind::kAll);
 }
 
-bool still_holds(const Judge& judge, const RememberedLocal& cell) {
-    if (!cell.value.dependency || cell.by != judge.by) return false;
-    return judge.by == Judge::By::kMarks
-               ? marks_agree(judge, *cell.value.dependency)
-               : stamp_under(star(), judge.snapshot) == cell.value.dependency->stamp();
+// What the namespaces are.
+Tag wiring_tag() noexcept {
+    return Tag(TagKind::kNamespace);
 }
 
-const Namespace& remember(std::string_view name, std::string_view flat, const Dependency& dependency, Judge::By by) {
+bool still_holds(const Judge& judge, const RememberedLocal& cell) {
+    const bool by_stamp = cell.by == Judge::By::kStamps;
+    return cell.value.dependency && agrees(judge, *cell.value.dependency, by_stamp, star) &&
+           agrees(judge, cell.value.wiring_dependency, by_stamp, wiring_tag);
+}
+
+// Dependencies: what the namespaces are, and `*`.
+const Namespace& remember(std::string_view name, std::string_view flat, const Dependency* dependencies,
+                          Judge::By by) {
     RememberedLocal& cell = *remembered(name, true);
     cell.value = Namespace();
     if (!cell.context)
@@ -181,7 +188,8 @@ const Namespace& remember(std::string_view name, std::string_view flat, const De
             AllocSetContextCreate(TopMemoryContext, "prompt_cache namespace", ALLOCSET_SMALL_SIZES);
     MemoryContextReset(cell.context);
     cell.value = Namespace(copy_into(cell.context, flat));
-    cell.value.dependency = dependency;
+    cell.value.wiring_dependency = dependencies[0];
+    cell.value.dependency = dependencies[1];
     cell.value.partition = partition::claim(name, cell.value.max_entries());
     cell.by = by;
     return cell.value;
@@ -189,12 +197,13 @@ const Namespace& remember(std::string_view name, std::string_view flat, const De
 
 const Namespace* adopt_shared_copy(const Judge& judge, std::string_view name) {
     FoundEntry found;
-    if (!memory::find(EntryKey(EntryKind::kNamespace, name), found) || !agrees(judge, found, 0, star))
+    if (!memory::find(EntryKey(EntryKind::kNamespace, name), found) || !agrees(judge, found, 0, wiring_tag) ||
+        !agrees(judge, found, 1, star))
         return nullptr;
     char* flat = static_cast<char*>(palloc(found.header.value_length));
     const Namespace* value = nullptr;
     if (memory::read_value(found, flat) && memory::still_there(found))
-        value = &remember(name, {flat, found.header.value_length}, found.dependencies[0], judge.by);
+        value = &remember(name, {flat, found.header.value_length}, found.dependencies, judge.by);
     pfree(flat);
     return value;
 }
@@ -272,6 +281,7 @@ void Namespace::require_reader() const {
 Namespace copy_namespace(const Namespace& original) {
     Namespace copy(copy_into(CurrentMemoryContext, original.flat()));
     copy.dependency = original.dependency;
+    copy.wiring_dependency = original.wiring_dependency;
     copy.partition = original.partition;
     return copy;
 }
@@ -283,6 +293,7 @@ void forget_fresh_namespace() noexcept {
 const Namespace& namespace_under(const Judge& judge, std::string_view name) {
     if (judge.by == Judge::By::kNothing) return read_for(judge.snapshot, name);
 
+    if (is_dirty(wiring_tag())) return read_for(judge.snapshot, name);
     RememberedLocal* cell = remembered(name, false);
     if (cell && still_holds(judge, *cell)) {
         if (!cell->value.partition.holds())
@@ -290,16 +301,19 @@ const Namespace& namespace_under(const Judge& judge, std::string_view name) {
         return cell->value;
     }
     if (const Namespace* shared_copy = adopt_shared_copy(judge, name)) return *shared_copy;
-    const std::optional<Dependency> dependency = depend_on(judge, star());
+    const std::optional<Dependency> wiring = depend_on(judge, wiring_tag());
+    const std::optional<Dependency> everything = depend_on(judge, star());
     // Where nobody can vouch for it, it holds for this snapshot.
-    if (!dependency || !has_heard_of_ddl(judge)) return read_for(judge.snapshot, name);
+    if (!wiring || !everything || !has_heard_of_ddl(judge))
+        return read_for(judge.snapshot, name);
+    const Dependency dependencies[] = {*wiring, *everything};
     const std::string_view flat = read_flat(name, CurrentMemoryContext);
     if (flat.empty()) complain_of_missing(name);
     memory::store(EntryKey(EntryKind::kNamespace, name), {.flags = dependency_flag(judge),
                                                           .pointer = {},
                                                           .value = flat,
-                                                          .dependencies = {&*dependency, 1}});
-    return remember(name, flat, *dependency, judge.by);
+                                                          .dependencies = dependencies});
+    return remember(name, flat, dependencies, judge.by);
 }
 
 }  // namespace prompt_cache

@@ -1,6 +1,6 @@
 // What a namespace is: its builder, times, limit and watched tables, read from the table `namespace` and the
-// catalogs under the caller's snapshot, and remembered as long as nothing in this database was marked `*` (DDL
-// on a watched table or a builder, create_namespace(), watch()). An entry like the wiring of prompts
+// catalogs under the caller's snapshot, and remembered as long as neither `*` was marked (DDL on a watched table or a
+// builder) nor the tag of what the namespaces are (create_namespace(), allow()). An entry like the wiring of prompts
 // (cache/attachment.hpp), one for each namespace.
 //
 // Each change of a namespace gives it a new number, its wiring. Entries carry that number, so values of another
@@ -66,6 +66,7 @@ class Namespace {
     void require_reader() const;
 
     std::optional<Dependency> dependency;  // on `*`; nothing if this holds for one lookup only
+    Dependency wiring_dependency;          // on what the namespaces are
     PartitionRef partition;                // where there is shared memory
 
   private:

@@ -14,7 +14,7 @@ enum class TagKind : char {
     kApplication = 'a',  // the application prompt
     kTenant = 't',
     kUser = 'u',
-    kNamespace = 'n',  // every value of a namespace
+    kNamespace = 'n',  // every value of a namespace; without a name: what the namespaces are
     kPrefix = 'p',     // some values of a namespace, by a prefix of their keys; see forget_prefix()
     kEntry = 'e',      // one value of a namespace
     kNamed = 'x',      // whatever the application means by the name
