@@ -328,6 +328,12 @@ void use_own_settings() {
                                        {"default_transaction_deferrable", "off"},
                                        {"statement_timeout", "0"},
                                        {"lock_timeout", "500ms"},
+                                       // On disk, since flush() takes a row that is there for granted; but no
+                                       // standby is waited for, at the stop least of all.
+                                       {"synchronous_commit", "local"},
+#if PG_VERSION_NUM >= 170000
+                                       {"transaction_timeout", "0"},
+#endif
                                        {"idle_in_transaction_session_timeout", "0"},
                                        {"search_path", "pg_catalog"},
                                        {"prompt_cache.memory", "on"},
