@@ -827,30 +827,43 @@ END
 $$;
 COMMENT ON FUNCTION prompt_cache._compact_nonces(bigint, bigint) IS 'Puts nonces of one tag together, in a slice of the table; returns where the next slice begins, NULL at the end.';
 
--- Gives back what many changes have left behind in the table and its index. Only where a copy would take less than half, where
--- making it takes a moment, and where nobody holds the table.
-CREATE FUNCTION prompt_cache._shrink_nonces() RETURNS boolean
+-- Would a copy of tag_nonce take less than half, and making it no more than a moment?
+CREATE FUNCTION prompt_cache._nonces_are_bloated() RETURNS boolean
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    size  bigint := pg_total_relation_size('prompt_cache.tag_nonce');
-    tags  bigint;
+    size bigint := pg_total_relation_size('prompt_cache.tag_nonce');
+    tags bigint;
 BEGIN
     IF size < 131072 THEN
-        RETURN true;
+        RETURN false;
     END IF;
     SELECT count(*) INTO tags FROM prompt_cache.tag_nonce;
     -- 60 bytes a row and 32 a key, on pages nine tenths full, and a page to begin the index.
-    IF tags > 200000 OR size <= 2 * (8192 + tags * 92 * 10 / 9) THEN
-        RETURN true;
-    END IF;
+    RETURN tags <= 200000 AND size > 2 * (8192 + tags * 92 * 10 / 9);
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._nonces_are_bloated() IS 'Would a copy of tag_nonce take less than half, and making it no more than a moment?';
+
+CREATE FUNCTION prompt_cache._nonces_are_frozen() RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_nonces_are_frozen';
+COMMENT ON FUNCTION prompt_cache._nonces_are_frozen() IS 'Is every row of tag_nonce seen by every snapshot, and none dead?';
+
+-- Makes the copy. CLUSTER freezes rows and leaves out dead ones without telling standbys, whose older snapshots would then see other
+-- stamps. VACUUM FREEZE does tell them, so only what it has frozen to the last row is copied.
+CREATE FUNCTION prompt_cache._rewrite_nonces() RETURNS boolean
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
     LOCK TABLE prompt_cache.tag_nonce IN ACCESS EXCLUSIVE MODE NOWAIT;
+    IF NOT prompt_cache._nonces_are_frozen() THEN
+        RETURN false;
+    END IF;
     CLUSTER prompt_cache.tag_nonce USING tag_nonce_pkey;
     RETURN true;
 EXCEPTION WHEN lock_not_available THEN
     RETURN false;
 END
 $$;
-COMMENT ON FUNCTION prompt_cache._shrink_nonces() IS 'Makes tag_nonce small again after many changes; false where somebody holds it.';
+COMMENT ON FUNCTION prompt_cache._rewrite_nonces() IS 'Makes tag_nonce small again after many changes; false where somebody holds it, or not every row is frozen.';
 
 CREATE FUNCTION prompt_cache._expire_rows() RETURNS boolean
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -6,9 +6,12 @@
 #include "cache/transaction.hpp"
 #include "cache/value.hpp"
 #include "exports.hpp"
+#include "pg/catalog.hpp"
 #include "pg/snapshot.hpp"
 
 extern "C" {
+#include "access/visibilitymap.h"
+#include "storage/bufmgr.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
 }
@@ -190,6 +193,16 @@ PC_FUNCTION(pc_worker_status) {
     }
     appendStringInfoString(&json, "]}");
     return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
+}
+
+PC_FUNCTION(pc_nonces_are_frozen) {
+    Relation nonces = table_open(own_relation(OwnRelation::kTagNonce), AccessShareLock);
+    BlockNumber visible = 0;
+    BlockNumber frozen = 0;
+    visibilitymap_count(nonces, &visible, &frozen);
+    const bool all = frozen == RelationGetNumberOfBlocks(nonces);
+    table_close(nonces, AccessShareLock);
+    PG_RETURN_BOOL(all);
 }
 
 PC_FUNCTION(pc_stats_reset) {

@@ -269,6 +269,23 @@ void order() {
     transact(SavingDatabaseShared::kHousekeeping, [] { save_usage_order(); });
 }
 
+// VACUUM takes transactions of its own.
+Outcome freeze() {
+    if (shift_local.blocked || shift_local.gone) return Outcome::kBlocked;
+    volatile Outcome outcome = Outcome::kDone;
+    PG_TRY();
+    {
+        SetCurrentStatementStartTimestamp();
+        StartTransactionCommand();
+        freeze_nonces();
+        CommitTransactionCommand();
+    }
+    PG_CATCH();
+    { outcome = after_error(SavingDatabaseShared::kHousekeeping); }
+    PG_END_TRY();
+    return outcome;
+}
+
 // Housekeeping, a little at a time; what does not fit into the shift is gone on with by the next worker.
 void keep_house() {
     UpkeepShared upkeep{};
@@ -281,12 +298,15 @@ void keep_house() {
     pgstat_report_activity(STATE_RUNNING, "housekeeping");
     bool whole = true;
     while (!upkeep.done() && !ShutdownRequestPending && !is_over()) {
-        const Outcome outcome = transact(SavingDatabaseShared::kHousekeeping, [&] {
-            LeftOutLocal left_out;
-            do_upkeep(upkeep, left_out);
-            tell_left_out(SavingDatabaseShared::kHousekeeping, left_out);
-            whole = whole && left_out.count == 0;
-        });
+        Outcome outcome = Outcome::kDone;
+        if (upkeep.task == UpkeepShared::kFreeze && upkeep.shrinks) outcome = freeze();
+        if (outcome == Outcome::kDone)
+            outcome = transact(SavingDatabaseShared::kHousekeeping, [&] {
+                LeftOutLocal left_out;
+                do_upkeep(upkeep, left_out);
+                tell_left_out(SavingDatabaseShared::kHousekeeping, left_out);
+                whole = whole && left_out.count == 0;
+            });
         if (outcome == Outcome::kBlocked) break;
         if (outcome == Outcome::kError) pass_over(upkeep);
         whole = whole && outcome == Outcome::kDone;
@@ -308,6 +328,12 @@ void use_own_settings() {
                                        {"default_transaction_deferrable", "off"},
                                        {"statement_timeout", "0"},
                                        {"lock_timeout", "500ms"},
+                                       // On disk, since flush() takes a row that is there for granted; but no
+                                       // standby is waited for, at the stop least of all.
+                                       {"synchronous_commit", "local"},
+#if PG_VERSION_NUM >= 170000
+                                       {"transaction_timeout", "0"},
+#endif
                                        {"idle_in_transaction_session_timeout", "0"},
                                        {"search_path", "pg_catalog"},
                                        {"prompt_cache.memory", "on"},

@@ -165,8 +165,9 @@ std::int64_t walk_prefix(unsigned partition, std::string_view prefix, WithPrefix
 // Remembers which composition of a user's prompt was noted for saving.
 void set_noted(const FoundEntry& found, std::uint32_t composition) noexcept;
 
-// The key of the user's entry at `unit` if it has this hash, copied; empty if it is gone.
-std::string_view user_key_at(std::uint32_t unit, std::uint64_t hash, char* buffer) noexcept;
+// The key of the user's entry with this hash, copied; empty if it is gone. By hash, since another entry may
+// have taken its place.
+std::string_view user_key_at(std::uint64_t hash, char* buffer) noexcept;
 
 // How much of the arena is used, in percent.
 int used_share() noexcept;

@@ -88,21 +88,19 @@ void set_noted(const FoundEntry& found, std::uint32_t composition) noexcept {
     LWLockRelease(shared.space);
 }
 
-std::string_view user_key_at(std::uint32_t unit, std::uint64_t hash, char* buffer) noexcept {
-    if (unit == 0 || unit >= shared.units) return {};
-    EntryShared header;
+std::string_view user_key_at(std::uint64_t hash, char* buffer) noexcept {
     std::size_t length = 0;
     LWLockAcquire(shared.space, LW_SHARED);
-    memcpy(static_cast<void*>(&header), payload_at(unit), sizeof(header));
-    if (header.hash == hash && header.kind == EntryKind::kUser && header.database == MyDatabaseId &&
-        header.key_length <= kMaxKeyLength && header.tag_count <= kMaxTags &&
-        arena_view().read(unit, sizeof(EntryShared) + header.tag_count * sizeof(Dependency), buffer,
-                          header.key_length))
-        length = header.key_length;
+    for (std::uint32_t unit = bucket_of(hash).head.load(std::memory_order_relaxed); unit != 0;
+         unit = entry_at(unit).next) {
+        const EntryShared& entry = entry_at(unit);
+        if (entry.hash != hash || entry.kind != EntryKind::kUser || entry.database != MyDatabaseId) continue;
+        length = entry.key_length;
+        arena_view().read(unit, sizeof(EntryShared) + entry.tag_count * sizeof(Dependency), buffer, length);
+        break;
+    }
     LWLockRelease(shared.space);
-    // The block may have been freed and used again: only a key that has the hash is the one that was meant.
-    const std::string_view key{buffer, length};
-    return EntryKey(EntryKind::kUser, key).hash == hash ? key : std::string_view{};
+    return {buffer, length};
 }
 
 int used_share() noexcept {

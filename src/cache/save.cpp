@@ -139,7 +139,7 @@ Progress save_items(std::span<const SavingItemShared> items, std::int64_t& writt
         auto* keys = static_cast<std::string_view*>(palloc(items.size() * sizeof(std::string_view)));
         std::size_t count = 0;
         for (const SavingItemShared& item : items) {
-            const std::string_view key = memory::user_key_at(item.unit, item.hash, buffer);
+            const std::string_view key = memory::user_key_at(item.hash, buffer);
             if (!key.empty()) keys[count++] = copy_into(CurrentMemoryContext, key);
         }
         written = for_each_user({keys, count}, left_out,

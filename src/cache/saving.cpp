@@ -98,7 +98,7 @@ void note(const FoundEntry& user, std::uint32_t composition) noexcept {
     if (database) {
         wake = want(*database);
         if (list().count < SavingShared::kItems)
-            list().items[list().count++] = {MyDatabaseId, user.unit, user.header.hash};
+            list().items[list().count++] = {MyDatabaseId, user.header.hash};
         else
             database->walk = true;
     }

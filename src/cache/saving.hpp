@@ -14,8 +14,7 @@ namespace prompt_cache {
 
 struct SavingItemShared {
     Oid database;
-    std::uint32_t unit;
-    std::uint64_t hash;
+    std::uint64_t hash;  // of the user's key
 };
 
 struct SavingDatabaseShared {

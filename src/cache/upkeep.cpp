@@ -3,7 +3,15 @@
 #include "cache/save.hpp"
 #include "cache/saving.hpp"
 #include "cache/transaction.hpp"
+#include "pg/catalog.hpp"
 #include "pg/query.hpp"
+
+extern "C" {
+#include "commands/vacuum.h"
+#include "nodes/makefuncs.h"
+#include "parser/parse_node.h"
+#include "utils/portal.h"
+}
 
 namespace prompt_cache {
 
@@ -16,7 +24,7 @@ constexpr std::uint32_t kRoundsToPurge = 20;
 constexpr std::uint32_t kPurgeSlice = 500;  // users a transaction
 
 void next_task(UpkeepShared& upkeep) noexcept {
-    const bool last = upkeep.task == UpkeepShared::kShrink;
+    const bool last = upkeep.task == UpkeepShared::kRewrite;
     upkeep.task = last ? UpkeepShared::kNone : static_cast<UpkeepShared::Task>(upkeep.task + 1);
 }
 
@@ -68,17 +76,26 @@ void purge(UpkeepShared& upkeep, LeftOutLocal& left_out) {
     if (!free || upkeep.purge_before == 0) next_task(upkeep);
 }
 
+bool ask(Query& query) {
+    spi_connect();
+    query.run(nullptr, nullptr, false);
+    const bool answer = DatumGetBool(*result_datum(0, 1));
+    SPI_finish();
+    return answer;
+}
+
 // Not while nonces come: the table would only grow again, and their writers would wait.
-void shrink(UpkeepShared& upkeep) {
-    static Query query("SELECT prompt_cache._shrink_nonces()");
-    if (upkeep.compacted && upkeep.idle) {
-        spi_connect();
-        query.run(nullptr, nullptr, false);
-        upkeep.compacted = !DatumGetBool(*result_datum(0, 1));
-        SPI_finish();
-        changes_no_row();
-    }
+void look_at_size(UpkeepShared& upkeep) {
+    static Query bloated("SELECT prompt_cache._nonces_are_bloated()");
+    if (upkeep.compacted && upkeep.idle) upkeep.compacted = upkeep.shrinks = ask(bloated);
     upkeep.again |= upkeep.compacted;
+    next_task(upkeep);
+}
+
+void rewrite(UpkeepShared& upkeep) {
+    static Query rewrite("SELECT prompt_cache._rewrite_nonces()");
+    if (upkeep.shrinks && ask(rewrite)) upkeep.compacted = upkeep.again = false;
+    if (upkeep.shrinks) changes_no_row();
     next_task(upkeep);
 }
 
@@ -88,7 +105,7 @@ UpkeepShared begin_upkeep(SavingDatabaseShared& database) noexcept {
     UpkeepShared upkeep = database.upkeep;
     if (!upkeep.done()) return upkeep;
     upkeep.task = UpkeepShared::kRepair;
-    upkeep.again = false;
+    upkeep.again = upkeep.shrinks = false;
     upkeep.idle = memory::now() - database.nonces_at >= saving::naps(kIdleNaps);
     upkeep.wants_compact =
         database.nonces > std::max(kNoncesWorthAPass, upkeep.idle ? 0 : upkeep.table_rows / 10);
@@ -120,9 +137,29 @@ void do_upkeep(UpkeepShared& upkeep, LeftOutLocal& left_out) {
             return expire(upkeep);
         case UpkeepShared::kPurge:
             return purge(upkeep, left_out);
-        case UpkeepShared::kShrink:
-            return shrink(upkeep);
+        case UpkeepShared::kLookAtSize:
+            return look_at_size(upkeep);
+        case UpkeepShared::kFreeze:
+            return next_task(upkeep);  // see freeze_nonces()
+        case UpkeepShared::kRewrite:
+            return rewrite(upkeep);
     }
+}
+
+void freeze_nonces() {
+    if (!PortalContext)
+        PortalContext =
+            AllocSetContextCreate(TopMemoryContext, "prompt_cache vacuum", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext before = MemoryContextSwitchTo(PortalContext);
+    VacuumStmt* vacuum = makeNode(VacuumStmt);
+    vacuum->options = list_make2(makeDefElem(pstrdup("freeze"), nullptr, -1),
+                                 makeDefElem(pstrdup("skip_locked"), nullptr, -1));
+    RangeVar* table = makeRangeVar(pstrdup(kSchema), pstrdup("tag_nonce"), -1);
+    vacuum->rels = list_make1(makeVacuumRelation(table, InvalidOid, NIL));
+    vacuum->is_vacuumcmd = true;
+    ExecVacuum(make_parsestate(nullptr), vacuum, true);
+    MemoryContextSwitchTo(before);
+    MemoryContextReset(PortalContext);
 }
 
 void pass_over(UpkeepShared& upkeep) noexcept {

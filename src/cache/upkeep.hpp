@@ -5,7 +5,7 @@
 //   compact   nonces of one tag into one; only where enough have come to be worth a pass over the table
 //   expire    rows replaced longer than history_max_age ago
 //   purge     rows of users that are gone; every twentieth round
-//   shrink    what many nonces have left behind, once no more come
+//   look at size, freeze, rewrite    give back what many nonces have left behind, once no more come
 //
 // A task that fails is passed over until the next round.
 #pragma once
@@ -19,13 +19,14 @@ struct SavingDatabaseShared;
 
 // Where a round has got to; between two workers it lies in shared memory, under the lock `saving`.
 struct UpkeepShared {
-    enum Task : std::uint32_t { kNone, kRepair, kCompact, kExpire, kPurge, kShrink };
+    enum Task : std::uint32_t { kNone, kRepair, kCompact, kExpire, kPurge, kLookAtSize, kFreeze, kRewrite };
 
     Task task;           // kNone: no round is under way
     bool wants_compact;  // in this round
     bool wants_purge;
     bool idle;                      // no nonce has come lately
-    bool compacted;                 // since the table was shrunk last
+    bool compacted;                 // since the table was small last
+    bool shrinks;                   // in this round
     bool again;                     // something is left for the next round, which comes as if nonces had
     std::int64_t tag, salt;         // nonces up to here are put together
     std::int64_t rows, table_rows;  // seen in this pass, and in the last one
@@ -40,6 +41,10 @@ void end_upkeep(SavingDatabaseShared& database, const UpkeepShared& upkeep) noex
 
 // A piece of the task at hand, in the worker's transaction; moves on to the next task at its end.
 void do_upkeep(UpkeepShared& upkeep, LeftOutLocal& left_out);
+
+// VACUUM (FREEZE, SKIP_LOCKED) tag_nonce: the task kFreeze, before it is passed. Ends the transaction that it
+// finds begun and begins others.
+void freeze_nonces();
 void pass_over(UpkeepShared& upkeep) noexcept;
 
 }  // namespace prompt_cache

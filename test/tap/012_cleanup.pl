@@ -137,6 +137,30 @@ sql('SELECT prompt_cache._compact_nonces(' . join(', ', map { "'$_'" } split /\|
 ($rows, $tags) = nonces() =~ /(\d+) rows of (\d+)/;
 is($rows, $tags, 'until there is not');
 
+# The table is written anew only when no snapshot anywhere can tell: not on the primary, and not an older one on the standby, where
+# rows that are frozen too early would be seen too early.
+$standby->append_conf('postgresql.conf', 'hot_standby_feedback = off');
+$standby->reload;
+$node->poll_query_until('postgres', 'SELECT bool_and(backend_xmin IS NULL) FROM pg_stat_replication');
+$node->wait_for_catchup($standby);
+my $reader = $standby->background_psql('chat');
+my $all_exact = 'SELECT count(*) FILTER (WHERE prompt_cache.prompt(user_id) = prompt_cache.build(user_id)) = count(*) FROM users WHERE user_id <= 60';
+$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+is($reader->query_safe($all_exact), 't', 'a snapshot on the standby');
+$sum = sql($stamps);
+sql(q{UPDATE users SET system_prompt = 'after the snapshot' WHERE user_id <= 60; SELECT count(prompt_cache.prompt(user_id)) FROM users});
+is(sql('SELECT prompt_cache._nonces_are_bloated(), prompt_cache._rewrite_nonces()'), 't|f', 'a bloated table is left as it is while rows are not frozen');
+is(sql('VACUUM (FREEZE) prompt_cache.tag_nonce; SELECT prompt_cache._rewrite_nonces()'), 't', 'once they are it is written anew');
+is(sql('SELECT prompt_cache._nonces_are_bloated()'), 'f', 'and small');
+sleep 1;
+is($reader->query_safe($all_exact), 't', 'the older snapshot on the standby is served exactly');
+is($reader->query_safe($stamps), $sum, 'and sees the stamps that it saw');
+$reader->query_safe('COMMIT');
+$reader->quit;
+$node->wait_for_catchup($standby);
+is($standby->safe_psql('chat', $stamps), sql($stamps), 'then the standby follows');
+is($standby->safe_psql('chat', $all_exact), 't', 'exactly');
+
 # A standby has no worker; once promoted it has, and the rows that came to it are still good.
 is($standby->safe_psql('chat', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('prompt_cache launcher', 'prompt_cache worker')}), '0', 'a standby has neither launcher nor worker');
 sql('SELECT count(prompt_cache.prompt(user_id)) FROM users; SELECT prompt_cache.flush()');

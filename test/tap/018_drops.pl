@@ -87,6 +87,18 @@ my @started = slurp_file($node->logfile, $from) =~ /starting background worker p
 is("@started", '', 'where there is nothing to do no worker is started');
 $node->safe_psql('other', q{UPDATE users SET system_prompt = 'other'; SELECT count(prompt_cache.prompt(user_id)) FROM users});
 saved('other');
+# Where it cannot do its work it is not started over and over: a second lies between two that met a lock.
+my $locker = $node->background_psql('other');
+$locker->query_safe('BEGIN; LOCK TABLE prompt_cache.user_prompt_cache IN SHARE MODE');
+$node->safe_psql('other', q{UPDATE users SET system_prompt = 'locked'; SELECT count(prompt_cache.prompt(user_id)) FROM users});
+$from = -s $node->logfile;
+sleep 4;
+my $starts = () = slurp_file($node->logfile, $from) =~ /starting background worker process "prompt_cache/g;
+cmp_ok($starts, '>=', 1, 'a worker that met a lock is followed by another one');
+cmp_ok($starts, '<=', 5, 'not at once');
+$locker->query_safe('COMMIT');
+$locker->quit;
+saved('other');
 unlike(slurp_file($node->logfile, $since), qr/PANIC|ERROR:  (?!the attachment)|FATAL:  (?!terminating)/, 'nothing of this was an error of the workers');
 $node->stop;
 

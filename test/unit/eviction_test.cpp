@@ -197,6 +197,27 @@ TEST(Eviction, AHitWritesOneByteAndOnlyWhenItChanges) {
     EXPECT_EQ(changed, 0) << "a hit writes nothing but its byte";
 }
 
+TEST(Eviction, TheHottestWasHitLatestThenMostOften) {
+    Arena arena(64);
+    Eviction order = arena.order();
+    const auto heat = [&](std::uint32_t index) { return Eviction::heat(arena.state(), arena.use(index)); };
+    for (std::uint32_t index = 0; index < 4; index++) order.admit(index, index, 1);
+    EXPECT_EQ(heat(0), 0u);
+    arena.touch(1);
+    for (int i = 0; i < 3; i++) arena.touch(2);
+    EXPECT_GT(heat(2), heat(1));
+    EXPECT_GT(heat(1), heat(0));
+    // Others come until an epoch has gone by; one hit now is worth more than three then.
+    const std::uint32_t before = arena.state().epoch;
+    for (std::uint32_t index = 4; index < 64 && arena.state().epoch == before; index++)
+        order.admit(index, index, 1);
+    ASSERT_GT(arena.state().epoch, before);
+    arena.touch(3);
+    EXPECT_GT(heat(3), heat(2));
+    EXPECT_GT(heat(2), heat(1));
+    EXPECT_GT(heat(1), heat(0));
+}
+
 TEST(Eviction, OneLookIsBoundedEvenWhenEverythingWasHit) {
     constexpr std::uint32_t kEntries = 1000;
     Arena arena(kEntries);
