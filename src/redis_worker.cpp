@@ -24,6 +24,8 @@
 #include "tier/redis_connection.hpp"
 
 #include <netdb.h>
+#include <poll.h>
+#include <unistd.h>
 
 extern "C" {
 #include "postmaster/bgworker.h"
@@ -57,7 +59,23 @@ bool attempt(std::initializer_list<std::string_view> command, redis::Reply& repl
 
 std::int64_t resolved_local = 0;
 
-// A name whose address is not known keeps the one it had.
+// Does somebody listen there? A name may have addresses of several families, and a server one.
+bool accepts(const addrinfo& place) {
+    const int file =
+        socket(place.ai_family, place.ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, place.ai_protocol);
+    if (file < 0) return false;
+    int error = connect(file, place.ai_addr, place.ai_addrlen) == 0 ? 0 : errno;
+    if (error == EINPROGRESS) {
+        pollfd wait{file, POLLOUT, 0};
+        socklen_t size = sizeof(error);
+        if (poll(&wait, 1, settings::redis_timeout) == 1)
+            getsockopt(file, SOL_SOCKET, SO_ERROR, &error, &size);
+    }
+    close(file);
+    return error == 0;
+}
+
+// A name that cannot be resolved now keeps the address it had.
 void resolve(bool at_once) {
     const core::RedisUrl& url = redis_config().url;
     if (url.transport == core::RedisUrl::Transport::kUnix || redis::is_number(url.host)) return;
@@ -68,10 +86,18 @@ void resolve(bool at_once) {
     resolved_local = now;
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;
+    char port[8];
+    snprintf(port, sizeof(port), "%u", url.port);
     addrinfo* found = nullptr;
-    if (getaddrinfo(url.host, nullptr, &hints, &found) != 0 || !found) return;
+    if (getaddrinfo(url.host, port, &hints, &found) != 0 || !found) return;
+    const addrinfo* chosen = found;
+    for (const addrinfo* each = found; each; each = each->ai_next)
+        if (accepts(*each)) {
+            chosen = each;
+            break;
+        }
     redis::AddressText address;
-    if (getnameinfo(found->ai_addr, found->ai_addrlen, address.data(), address.size(), nullptr, 0,
+    if (getnameinfo(chosen->ai_addr, chosen->ai_addrlen, address.data(), address.size(), nullptr, 0,
                     NI_NUMERICHOST) == 0)
         redis::set_address(url.host, address.data());
     freeaddrinfo(found);
