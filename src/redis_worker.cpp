@@ -137,7 +137,7 @@ struct ChannelLocal {
 
 // All of the worker alone.
 struct FeedLocal {
-    static constexpr std::uint32_t kPending = 8192;
+    static constexpr std::uint32_t kPending = 4 * FeedShared::kMarks;
 
     bool running = false;
     std::uint64_t epoch = 0;
@@ -162,19 +162,16 @@ void end_feed() {
     feed_local->running = false;
 }
 
-// Marks are wanted first, then it is looked who is running: whoever leaves no marks is among them.
-void begin_feed() {
-    if (!feed_local)
-        feed_local = static_cast<FeedLocal*>(MemoryContextAllocZero(TopMemoryContext, sizeof(FeedLocal)));
+// Marks are wanted first, then it is looked who is running: whose marks are missing is among them, or has
+// ended.
+void begin_epoch() {
     FeedLocal& local = *feed_local;
-    if (local.running) return;
-    std::uint64_t epoch = 0;
-    if (!pg_strong_random(&epoch, sizeof(epoch))) return;
     if (local.older) pfree(local.older);
     memset(static_cast<void*>(&local), 0, sizeof(local));
+    if (!pg_strong_random(&local.epoch, sizeof(local.epoch))) return;
     local.running = true;
-    local.epoch = epoch;
     local.taken = feed::begin(MyLatch);
+    MemoryContext context = CurrentMemoryContext;
     StartTransactionCommand();
     Snapshot snapshot = GetTransactionSnapshot();
     local.older = static_cast<TransactionId*>(
@@ -182,6 +179,13 @@ void begin_feed() {
     std::copy(snapshot->xip, snapshot->xip + snapshot->xcnt, local.older);
     local.older_count = snapshot->xcnt;
     CommitTransactionCommand();
+    MemoryContextSwitchTo(context);
+}
+
+void begin_feed() {
+    if (!feed_local)
+        feed_local = static_cast<FeedLocal*>(MemoryContextAllocZero(TopMemoryContext, sizeof(FeedLocal)));
+    if (!feed_local->running) begin_epoch();
 }
 
 // Nothing for a database that has no channel (there are more than kScopes of them).
@@ -251,15 +255,13 @@ void unlink(std::span<const FeedMarkShared> marks) {
     }
 }
 
-void take_marks() {
+// False where marks are lost, overwritten in the ring or too many to be kept: their transactions may not have
+// ended yet, so that only another epoch makes up for them.
+bool take_marks() {
     FeedLocal& local = *feed_local;
     bool lost = false;
-    for (std::uint32_t count = 1; count > 0;) {
-        if (local.pending_count + FeedShared::kMarks > FeedLocal::kPending) {
-            // Far too many by transactions that do not end.
-            local.pending_count = 0;
-            lost = true;
-        }
+    for (std::uint32_t count = 1; count > 0 && !lost;) {
+        if (local.pending_count + FeedShared::kMarks > FeedLocal::kPending) return false;
         FeedMarkShared* marks = local.pending + local.pending_count;
         count = feed::take(local.taken, marks, FeedShared::kMarks, lost);
         for (std::uint32_t i = 0; i < count; i++) channel_of(marks[i].scope);
@@ -267,7 +269,7 @@ void take_marks() {
         local.pending_count += count;
         if (count > 0) local.last_mark = redis::micros();
     }
-    if (lost) leave_gap();
+    return !lost;
 }
 
 void publish_ended() {
@@ -335,8 +337,8 @@ void beat() {
 void run_feed() {
     if (RecoveryInProgress()) return;
     begin_feed();
+    if (feed_local->running && !take_marks()) begin_epoch();
     if (!feed_local->running) return;
-    take_marks();
     watch_older();
     publish_ended();
     beat();
