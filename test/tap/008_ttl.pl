@@ -114,6 +114,7 @@ $locker->quit;
 # Redis ends its values by its own clock. Those that it forgot to end, and those of the future, are refused; an hour is neither.
 jump(0);
 my $redis = RedisServer->new;
+set('redis_timeout', '2s');
 set('redis_url', $redis->url);
 my $remote = "SET prompt_cache.memory = off; SET prompt_cache.database = off; $fill WHERE source = 'redis'";
 sql($remote);

@@ -14,7 +14,7 @@ use ChatDatabase;
 use RedisServer;
 
 my $redis = RedisServer->new;
-my $node = new_server('feed', "autovacuum = off\nprompt_cache.redis_url = '" . $redis->url . "'\n");
+my $node = new_server('feed', "autovacuum = off\nprompt_cache.redis_timeout = '2s'\nprompt_cache.redis_url = '" . $redis->url . "'\n");
 load_chat($node, 'chat');
 sub sql { return $node->safe_psql('chat', shift); }
 my $channel = sql('SELECT prompt_cache.invalidation_channel()');
@@ -72,8 +72,7 @@ $writer->query_safe(q{BEGIN; UPDATE users SET system_prompt = 'open' WHERE user_
 listen_for(1);
 is(tags_since($from), '', 'nothing is said of a transaction that is open');
 $writer->query_safe('COMMIT');
-my $began = time;
-listen_for(0.5);
+listen_for(1.5);
 is(tags_since($from), $user, 'it is when it has ended');
 $from = @messages;
 sql(q{BEGIN; UPDATE users SET system_prompt = 'prepared' WHERE user_id = 2; PREPARE TRANSACTION 'feed'});
