@@ -24,6 +24,8 @@
 #include "tier/redis_connection.hpp"
 
 #include <netdb.h>
+#include <poll.h>
+#include <unistd.h>
 
 extern "C" {
 #include "postmaster/bgworker.h"
@@ -57,7 +59,23 @@ bool attempt(std::initializer_list<std::string_view> command, redis::Reply& repl
 
 std::int64_t resolved_local = 0;
 
-// A name whose address is not known keeps the one it had.
+// Does somebody listen there? A name may have addresses of several families, and a server one.
+bool accepts(const addrinfo& place) {
+    const int file =
+        socket(place.ai_family, place.ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, place.ai_protocol);
+    if (file < 0) return false;
+    int error = connect(file, place.ai_addr, place.ai_addrlen) == 0 ? 0 : errno;
+    if (error == EINPROGRESS) {
+        pollfd wait{file, POLLOUT, 0};
+        socklen_t size = sizeof(error);
+        if (poll(&wait, 1, settings::redis_timeout) == 1)
+            getsockopt(file, SOL_SOCKET, SO_ERROR, &error, &size);
+    }
+    close(file);
+    return error == 0;
+}
+
+// A name that cannot be resolved now keeps the address it had.
 void resolve(bool at_once) {
     const core::RedisUrl& url = redis_config().url;
     if (url.transport == core::RedisUrl::Transport::kUnix || redis::is_number(url.host)) return;
@@ -68,10 +86,18 @@ void resolve(bool at_once) {
     resolved_local = now;
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;
+    char port[8];
+    snprintf(port, sizeof(port), "%u", url.port);
     addrinfo* found = nullptr;
-    if (getaddrinfo(url.host, nullptr, &hints, &found) != 0 || !found) return;
+    if (getaddrinfo(url.host, port, &hints, &found) != 0 || !found) return;
+    const addrinfo* chosen = found;
+    for (const addrinfo* each = found; each; each = each->ai_next)
+        if (accepts(*each)) {
+            chosen = each;
+            break;
+        }
     redis::AddressText address;
-    if (getnameinfo(found->ai_addr, found->ai_addrlen, address.data(), address.size(), nullptr, 0,
+    if (getnameinfo(chosen->ai_addr, chosen->ai_addrlen, address.data(), address.size(), nullptr, 0,
                     NI_NUMERICHOST) == 0)
         redis::set_address(url.host, address.data());
     freeaddrinfo(found);
@@ -111,7 +137,7 @@ struct ChannelLocal {
 
 // All of the worker alone.
 struct FeedLocal {
-    static constexpr std::uint32_t kPending = 8192;
+    static constexpr std::uint32_t kPending = 4 * FeedShared::kMarks;
 
     bool running = false;
     std::uint64_t epoch = 0;
@@ -136,19 +162,16 @@ void end_feed() {
     feed_local->running = false;
 }
 
-// Marks are wanted first, then it is looked who is running: whoever leaves no marks is among them.
-void begin_feed() {
-    if (!feed_local)
-        feed_local = static_cast<FeedLocal*>(MemoryContextAllocZero(TopMemoryContext, sizeof(FeedLocal)));
+// Marks are wanted first, then it is looked who is running: whose marks are missing is among them, or has
+// ended.
+void begin_epoch() {
     FeedLocal& local = *feed_local;
-    if (local.running) return;
-    std::uint64_t epoch = 0;
-    if (!pg_strong_random(&epoch, sizeof(epoch))) return;
     if (local.older) pfree(local.older);
     memset(static_cast<void*>(&local), 0, sizeof(local));
+    if (!pg_strong_random(&local.epoch, sizeof(local.epoch))) return;
     local.running = true;
-    local.epoch = epoch;
     local.taken = feed::begin(MyLatch);
+    MemoryContext context = CurrentMemoryContext;
     StartTransactionCommand();
     Snapshot snapshot = GetTransactionSnapshot();
     local.older = static_cast<TransactionId*>(
@@ -156,6 +179,13 @@ void begin_feed() {
     std::copy(snapshot->xip, snapshot->xip + snapshot->xcnt, local.older);
     local.older_count = snapshot->xcnt;
     CommitTransactionCommand();
+    MemoryContextSwitchTo(context);
+}
+
+void begin_feed() {
+    if (!feed_local)
+        feed_local = static_cast<FeedLocal*>(MemoryContextAllocZero(TopMemoryContext, sizeof(FeedLocal)));
+    if (!feed_local->running) begin_epoch();
 }
 
 // Nothing for a database that has no channel (there are more than kScopes of them).
@@ -225,15 +255,13 @@ void unlink(std::span<const FeedMarkShared> marks) {
     }
 }
 
-void take_marks() {
+// False where marks are lost, overwritten in the ring or too many to be kept: their transactions may not have
+// ended yet, so that only another epoch makes up for them.
+bool take_marks() {
     FeedLocal& local = *feed_local;
     bool lost = false;
-    for (std::uint32_t count = 1; count > 0;) {
-        if (local.pending_count + FeedShared::kMarks > FeedLocal::kPending) {
-            // Far too many by transactions that do not end.
-            local.pending_count = 0;
-            lost = true;
-        }
+    for (std::uint32_t count = 1; count > 0 && !lost;) {
+        if (local.pending_count + FeedShared::kMarks > FeedLocal::kPending) return false;
         FeedMarkShared* marks = local.pending + local.pending_count;
         count = feed::take(local.taken, marks, FeedShared::kMarks, lost);
         for (std::uint32_t i = 0; i < count; i++) channel_of(marks[i].scope);
@@ -241,7 +269,7 @@ void take_marks() {
         local.pending_count += count;
         if (count > 0) local.last_mark = redis::micros();
     }
-    if (lost) leave_gap();
+    return !lost;
 }
 
 void publish_ended() {
@@ -309,8 +337,8 @@ void beat() {
 void run_feed() {
     if (RecoveryInProgress()) return;
     begin_feed();
+    if (feed_local->running && !take_marks()) begin_epoch();
     if (!feed_local->running) return;
-    take_marks();
     watch_older();
     publish_ended();
     beat();

@@ -95,13 +95,14 @@ redis::EntryName remote_name(core::LayerIndex layer, std::string_view key) noexc
 std::optional<LayerLocal> layer_from_redis(LookupContext& context, core::LayerIndex layer,
                                            std::string_view key) {
     if (!redis::is_on() || !may_use_stamps(context)) return std::nullopt;
-    const std::optional<redis::Value> value =
+    const std::optional<redis::Candidate> candidate =
         fetch_remote({context.judge, durable_star(context), context.redis}, remote_name(layer, key));
-    if (!value) return std::nullopt;
+    if (!candidate) return std::nullopt;
+    const redis::Value& value = candidate->value;
     LayerLocal found;
-    found.found = (value->flags & kFound) != 0;
-    if (value->flags & kHasPointer) found.pointer = value->pointer;
-    found.text = value->text;
+    found.found = (value.flags & kFound) != 0;
+    if (value.flags & kHasPointer) found.pointer = value.pointer;
+    found.text = value.text;
     return found;
 }
 

@@ -51,13 +51,13 @@ bool may_outlive(const RemoteContext& context) {
 
 }  // namespace
 
-std::optional<redis::Value> fetch_remote(const RemoteContext& context, const redis::EntryName& name) {
+std::optional<redis::Candidate> fetch_remote(const RemoteContext& context, const redis::EntryName& name) {
     const std::optional<redis::Candidate> candidate = redis::load(context.patience, name);
     if (!candidate) return std::nullopt;
     const bool current =
         names(candidate->tags, name.own) && names(candidate->tags, Tag(TagKind::kAll)) &&
         std::ranges::all_of(candidate->tags, [&](const StampedTag& tag) { return is_current(context, tag); });
-    if (current || !applies(Rule::kRemoteStamps)) return candidate->value;
+    if (current || !applies(Rule::kRemoteStamps)) return candidate;
     redis::count_stale();
     return std::nullopt;
 }

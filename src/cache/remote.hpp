@@ -18,10 +18,11 @@ struct RemoteContext {
 };
 
 // Nothing where Redis has no value that is exact under the judge's snapshot. In the current memory context.
-std::optional<redis::Value> fetch_remote(const RemoteContext& context, const redis::EntryName& name);
+// Its tags, the entry's own and `*` among them, are what it depends on in memory too.
+std::optional<redis::Candidate> fetch_remote(const RemoteContext& context, const redis::EntryName& name);
 
-// Stores what was built under the judge's snapshot from these tags; the entry's own and `*` need not be among
-// them. Not where DDL may have shown through the snapshot while the value was built.
+// Stores what was built under the judge's snapshot from these tags; the entry's own and `*` are added. Not
+// where DDL may have shown through the snapshot while the value was built.
 void store_remote(const RemoteContext& context, const redis::EntryName& name, std::span<const Tag> tags,
                   const redis::Value& value, std::int64_t ttl = 0);
 

@@ -21,7 +21,12 @@ namespace prompt_cache::redis {
 
 namespace {
 
-constexpr int kIdleMillis = 60 * 1000;  // unused for one to two of these, a connection is closed
+// Unused for one to two of these, a connection is closed.
+#ifdef PROMPT_CACHE_TEST
+constexpr int kIdleMillis = 1000;
+#else
+constexpr int kIdleMillis = 60 * 1000;
+#endif
 
 struct ConnectionLocal {
     redisContext* context = nullptr;

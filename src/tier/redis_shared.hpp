@@ -47,7 +47,7 @@ struct FeedMarkShared {
 };
 
 struct FeedShared {
-    static constexpr std::uint32_t kMarks = 2048;
+    static constexpr std::uint32_t kMarks = 4096;  // what one transaction leaves at most
     static constexpr std::uint32_t kScopes = 64;
 
     std::atomic<bool> wanted;  // somebody publishes; pairs with the lock of his first look at who is running

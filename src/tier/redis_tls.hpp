@@ -51,7 +51,7 @@ const char* begin_tls(redisContext* context, const char* host, Wait wait) {
     if (!session) return "no TLS session";
     if (redisInitiateSSL(context, session) != REDIS_OK) {
         SSL_free(session);
-        return "TLS: the server did not agree";
+        return context->errstr;
     }
     for (;;) {
         const int result = SSL_do_handshake(session);

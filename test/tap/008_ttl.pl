@@ -7,6 +7,7 @@ use lib $FindBin::RealBin;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use ChatDatabase;
+use RedisServer;
 
 my $folder = PostgreSQL::Test::Utils::tempdir();
 sub write_to { my ($file, $text) = @_; open(my $handle, '>', "$folder/$file") or die "$file: $!"; print $handle $text; close $handle; return; }
@@ -109,5 +110,24 @@ $locker->query_safe('COMMIT');
 like((finish_session($_))[0], qr/waited for$/, 'and both have the right answer') for $leader, $waiter;
 
 $locker->quit;
+
+# Redis ends its values by its own clock. Those that it forgot to end, and those of the future, are refused; an hour is neither.
+jump(0);
+my $redis = RedisServer->new;
+set('redis_timeout', '2s');
+set('redis_url', $redis->url);
+my $remote = "SET prompt_cache.memory = off; SET prompt_cache.database = off; $fill WHERE source = 'redis'";
+sql($remote);
+for my $hours (0, 1, -1)
+{
+    jump($hours);
+    is(sql($remote), 300, "Redis answers with the clock $hours hours off");
+}
+jump(48);
+is(sql($remote), 0, 'a value that is days over its time is not used');
+is(sql($remote), 300, 'but stored anew');
+jump(0);
+is(sql($remote), 0, 'nor is one of the day after tomorrow');
+is(sql($remote), 300, 'which is stored anew too');
 $node->stop;
 done_testing();

@@ -13,7 +13,7 @@ use ChatDatabase;
 use RedisServer;
 
 my $redis = RedisServer->new;
-my $primary = new_server('primary', "autovacuum = off\nprompt_cache.memory_ttl = '1s'\nprompt_cache.redis_url = '" . $redis->tcp_url . "'\n", allows_streaming => 1);
+my $primary = new_server('primary', "autovacuum = off\nprompt_cache.memory_ttl = '1s'\nprompt_cache.redis_timeout = '500ms'\nprompt_cache.redis_url = '" . $redis->tcp_url . "'\n", allows_streaming => 1);
 load_chat($primary, 'chat');
 load_watch($primary, 'chat');
 $primary->backup('base');

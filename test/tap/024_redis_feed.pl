@@ -14,7 +14,7 @@ use ChatDatabase;
 use RedisServer;
 
 my $redis = RedisServer->new;
-my $node = new_server('feed', "autovacuum = off\nprompt_cache.redis_url = '" . $redis->url . "'\n");
+my $node = new_server('feed', "autovacuum = off\nprompt_cache.redis_timeout = '2s'\nprompt_cache.redis_url = '" . $redis->url . "'\n");
 load_chat($node, 'chat');
 sub sql { return $node->safe_psql('chat', shift); }
 my $channel = sql('SELECT prompt_cache.invalidation_channel()');
@@ -72,8 +72,7 @@ $writer->query_safe(q{BEGIN; UPDATE users SET system_prompt = 'open' WHERE user_
 listen_for(1);
 is(tags_since($from), '', 'nothing is said of a transaction that is open');
 $writer->query_safe('COMMIT');
-my $began = time;
-listen_for(0.5);
+listen_for(1.5);
 is(tags_since($from), $user, 'it is when it has ended');
 $from = @messages;
 sql(q{BEGIN; UPDATE users SET system_prompt = 'prepared' WHERE user_id = 2; PREPARE TRANSACTION 'feed'});
@@ -90,12 +89,26 @@ ok(unbroken(0), 'all this without a gap');
 is($redis->cli('EXISTS', $channel =~ s/invalidate$/$user/r), 0, 'and the value of the user is gone from Redis');
 
 # Gaps: more marks than the ring holds, a Redis that was away, a restart, transactions of before it.
-$from = $#messages;
+my $worker = sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'prompt_cache redis'});
+$from = @messages;
 sql(q{INSERT INTO users SELECT g, 1, 'many' FROM generate_series(1001, 4500) g});
 listen_for(2);
-ok(!unbroken($from), 'more at once than fit: a gap');
+is(scalar(split / /, tags_since($from)), 3500, 'thousands at once');
+ok(unbroken($from), 'without a gap');
+$from = $#messages;
+kill 'STOP', $worker;
+sql(q{BEGIN; UPDATE users SET system_prompt = 'overwritten' WHERE user_id = 5; PREPARE TRANSACTION 'feed'});
+sql(q{UPDATE users SET system_prompt = 'many more' WHERE user_id > 1000});
 sql('DELETE FROM users WHERE user_id > 1000');
+kill 'CONT', $worker;
 listen_for(2);
+ok(!unbroken($from), 'more than the ring holds: a gap');
+$from = $#messages;
+listen_for(2);
+ok(unbroken($from) && @messages > $from + 1, 'then a beat again');
+sql(q{COMMIT PREPARED 'feed'});
+listen_for(2);
+ok(!unbroken($from), 'one whose marks were overwritten is committed after it: a gap again');
 $from = $#messages;
 sql(q{BEGIN; UPDATE users SET system_prompt = 'over a restart' WHERE user_id = 5; PREPARE TRANSACTION 'feed'});
 $node->restart;
