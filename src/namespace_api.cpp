@@ -244,4 +244,9 @@ PC_FUNCTION(pc_free_namespace) {
     PG_RETURN_INT64(memory::drop_partition(partition.number));
 }
 
+PC_FUNCTION(pc_release_namespace) {
+    if (shared) partition::release(view_of(PG_GETARG_TEXT_PP(0)));
+    PG_RETURN_BOOL(true);
+}
+
 }  // namespace prompt_cache
