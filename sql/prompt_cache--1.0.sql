@@ -1113,6 +1113,8 @@ BEGIN
     END IF;
     INSERT INTO prompt_cache.namespace (namespace, builder, ttl, max_entries, sliding, redis, redis_ttl)
     VALUES (name, prompt_cache._check_builder(builder), ttl, max_entries, sliding, redis, redis_ttl);
+    -- What an earlier one of this name may have left.
+    PERFORM prompt_cache._release_namespace(name);
     RETURN true;
 END
 $$;
@@ -1163,7 +1165,7 @@ BEGIN
     END LOOP;
     DELETE FROM prompt_cache.reader r WHERE r.namespace = name;
     DELETE FROM prompt_cache.namespace n WHERE n.namespace = name;
-    PERFORM prompt_cache._free_namespace(name);
+    PERFORM prompt_cache._release_namespace(name);
     RETURN true;
 END
 $$;
@@ -1172,6 +1174,10 @@ COMMENT ON FUNCTION prompt_cache.drop_namespace(text) IS 'Drops a namespace with
 CREATE FUNCTION prompt_cache._free_namespace(name text) RETURNS bigint
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_free_namespace';
 COMMENT ON FUNCTION prompt_cache._free_namespace(text) IS 'Frees the memory of a namespace''s entries.';
+
+CREATE FUNCTION prompt_cache._release_namespace(name text) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_release_namespace';
+COMMENT ON FUNCTION prompt_cache._release_namespace(text) IS 'Frees the memory of a namespace, with its counters and all that was learned of its use.';
 
 -- Watches -------------------------------------------------------------------------------------------------------------
 

@@ -168,15 +168,13 @@ PC_FUNCTION(pc_put) {
     NewPut put;
     put.key = key_argument(fcinfo);
     if (!PG_ARGISNULL(2)) put.value = view_of(PG_GETARG_TEXT_PP(2));
-    bool own_lifetime = !PG_ARGISNULL(3);
-    if (own_lifetime) put.lifetime = microseconds_of(*PG_GETARG_INTERVAL_P(3));
+    if (!PG_ARGISNULL(3)) put.lifetime = microseconds_of(*PG_GETARG_INTERVAL_P(3));
     const std::span<const std::string_view> names = texts_argument(fcinfo, 4, "tag");
     auto* tags = static_cast<Tag*>(palloc(names.size() * sizeof(Tag) + 1));
     for (std::size_t i = 0; i < names.size(); i++) tags[i] = named_tag(names[i]);
     put.tags = {tags, names.size()};
     if (!PG_ARGISNULL(5)) put.lease = PG_GETARG_INT64(5);
     ValueContext context = open_value_context(name);
-    if (!own_lifetime) put.lifetime = context.space->ttl();
     const bool would_be_stored = put_value(context, put);
     close_value_context(context);
     PG_RETURN_BOOL(would_be_stored);
@@ -242,6 +240,11 @@ PC_FUNCTION(pc_free_namespace) {
     const PartitionRef partition = shared ? partition::find(view_of(PG_GETARG_TEXT_PP(0))) : PartitionRef{};
     if (!shared || !partition.holds()) PG_RETURN_INT64(0);
     PG_RETURN_INT64(memory::drop_partition(partition.number));
+}
+
+PC_FUNCTION(pc_release_namespace) {
+    if (shared) partition::release(view_of(PG_GETARG_TEXT_PP(0)));
+    PG_RETURN_BOOL(true);
 }
 
 }  // namespace prompt_cache

@@ -50,6 +50,7 @@ namespace memory {
 namespace {
 
 constexpr int kReaderTries = 8;
+constexpr std::uint32_t kNoLastMilli = UINT32_MAX;
 constexpr int kMaxChain = 1024;  // a chain this long is one being changed under the reader
 
 // Reads part of an entry: straight from the arena where it lies in one piece, else piece by piece. May be
@@ -223,6 +224,11 @@ std::int64_t expiry(std::int64_t created, std::uint32_t serial, const NewEntry& 
     return std::min(created + spread(lifetime, serial), entry.deadline);
 }
 
+std::uint32_t last_milli(std::int64_t created, std::int64_t deadline) noexcept {
+    if (deadline == INT64_MAX) return kNoLastMilli;
+    return static_cast<std::uint32_t>(std::clamp<std::int64_t>((deadline - created) / 1000, 0, kNoLastMilli - 1));
+}
+
 // Nobody can reach the entry yet.
 void fill(std::uint32_t unit, const EntryKey& key, const NewEntry& entry) noexcept {
     const core::Arena arena = arena_view();
@@ -240,6 +246,7 @@ void fill(std::uint32_t unit, const EntryKey& key, const NewEntry& entry) noexce
     header.tag_count = static_cast<std::uint8_t>(entry.dependencies.size());
     header.serial = shared.control->serial.fetch_add(1, std::memory_order_relaxed) + 1;
     header.expires = expiry(header.created, header.serial, entry);
+    if (key.kind == EntryKind::kValue) header.last_milli = last_milli(header.created, entry.deadline);
 
     std::size_t at = 0;
     const auto append = [&](const void* bytes, std::size_t n) {
@@ -283,6 +290,12 @@ std::uint32_t linked_entry(const EntryKey& key) noexcept {
 
 std::int64_t longest_age() noexcept {
     return settings::memory_ttl == 0 ? INT64_MAX : static_cast<std::int64_t>(settings::memory_ttl) * 1000000;
+}
+
+std::int64_t latest_end(const EntryShared& header) noexcept {
+    std::int64_t left = longest_age();
+    if (header.last_milli != kNoLastMilli) left = std::min<std::int64_t>(left, header.last_milli * std::int64_t{1000});
+    return left == INT64_MAX ? INT64_MAX : header.created + left;
 }
 
 // One value may not push everything else out.

@@ -86,7 +86,10 @@ struct EntryShared {
     std::uint8_t flags;
     std::uint8_t tag_count;
     std::uint32_t serial;
-    std::uint32_t noted;  // ... but this: the composition last noted for saving; `space`
+    union {
+        std::uint32_t noted;      // ... but this, of a user's: the composition last noted for saving; `space`
+        std::uint32_t last_milli;  // of a value: milliseconds after `created` it ends, however often it is hit
+    };
     std::uint32_t wiring;
 };
 static_assert(std::is_standard_layout_v<EntryShared> && sizeof(EntryShared) == 80);
@@ -154,7 +157,8 @@ std::size_t largest_value() noexcept;
 
 StoreResult store(const EntryKey& key, const NewEntry& entry) noexcept;
 
-// Puts off an entry's end; never beyond memory_ttl after it was stored.
+// Puts off the end of a value; to latest_end() at most: memory_ttl after it was stored, and its deadline.
+std::int64_t latest_end(const EntryShared& header) noexcept;
 void extend(const FoundEntry& found, std::int64_t expires) noexcept;
 
 // Frees the values of a partition whose keys begin with `prefix`, or only counts them. All of a bucket under

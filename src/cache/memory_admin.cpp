@@ -73,11 +73,8 @@ std::int64_t walk_prefix(unsigned partition, std::string_view prefix, WithPrefix
 
 void extend(const FoundEntry& found, std::int64_t expires) noexcept {
     LWLockAcquire(shared.space, LW_EXCLUSIVE);
-    if (still_there(found)) {
-        EntryShared& entry = entry_at(found.unit);
-        const std::int64_t ceiling = longest_age() == INT64_MAX ? INT64_MAX : entry.created + longest_age();
-        std::atomic_ref(entry.expires).store(std::min(expires, ceiling), std::memory_order_relaxed);
-    }
+    if (still_there(found))
+        std::atomic_ref(entry_at(found.unit).expires).store(expires, std::memory_order_relaxed);
     LWLockRelease(shared.space);
 }
 

@@ -49,6 +49,11 @@ void take(PartitionShared& partition, unsigned number, std::string_view name, st
     begin_anew(partition, number, limit);
 }
 
+void leave(PartitionShared& partition) noexcept {
+    partition.database = InvalidOid;
+    partition.claim++;
+}
+
 }  // namespace
 
 PartitionRef claim(std::string_view name, std::uint32_t limit) noexcept {
@@ -92,6 +97,18 @@ PartitionRef find(std::string_view name) noexcept {
     return ref;
 }
 
+void release(std::string_view name) noexcept {
+    for (;;) {
+        LWLockAcquire(shared.space, LW_EXCLUSIVE);
+        const std::uint8_t number = number_of(name);
+        const bool is_empty = number != kNoPartition && shared.partitions[number].units == 0;
+        if (is_empty) leave(shared.partitions[number]);
+        LWLockRelease(shared.space);
+        if (number == kNoPartition || is_empty) return;
+        memory::drop_partition(number);
+    }
+}
+
 void note_gap(const PartitionRef& ref, std::uint32_t wiring, Oid relation) noexcept {
     if (!ref.holds()) return;
     PartitionShared& partition = shared.partitions[ref.number];
@@ -108,9 +125,7 @@ void forget_database(Oid database) noexcept {
     LWLockAcquire(shared.space, LW_EXCLUSIVE);
     for (unsigned i = 1; i < count(); i++) {
         PartitionShared& partition = shared.partitions[i];
-        if (partition.database != database || partition.units > 0) continue;
-        partition.database = InvalidOid;
-        partition.claim++;
+        if (partition.database == database && partition.units == 0) leave(partition);
     }
     LWLockRelease(shared.space);
 }

@@ -28,6 +28,9 @@ PartitionRef claim(std::string_view name, std::uint32_t limit) noexcept;
 // The same, but never made.
 PartitionRef find(std::string_view name) noexcept;
 
+// The namespace is dropped: its partition is empty and nobody's. Whoever still looks it up claims another.
+void release(std::string_view name) noexcept;
+
 // Remembers that the builder of the namespace has read a relation that nothing watches. A few are enough to
 // tell; those of an older wiring are forgotten.
 void note_gap(const PartitionRef& ref, std::uint32_t wiring, Oid relation) noexcept;

@@ -127,8 +127,8 @@ bool put_value(ValueContext& context, const NewPut& put) {
         .flags = static_cast<std::uint8_t>(kPut | (put.value ? kFound : 0)),
         .value = put.value.value_or(std::string_view{}),
         .tags = put.tags,
-        .lifetime = put.lifetime,
-        .deadline = INT64_MAX,
+        .lifetime = put.lifetime.value_or(space.ttl()),
+        .deadline = put.lifetime && *put.lifetime != INT64_MAX ? context.now + *put.lifetime : INT64_MAX,
     };
     if (!can_depend({view, own_xid()}, value)) return false;
 

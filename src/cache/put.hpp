@@ -18,7 +18,7 @@ namespace prompt_cache {
 struct NewPut {
     std::string_view key;
     std::optional<std::string_view> value;  // nothing: NULL, a remembered absence
-    std::int64_t lifetime = INT64_MAX;      // microseconds
+    std::optional<std::int64_t> lifetime;   // microseconds, which no hit puts off; nothing: the namespace's
     std::span<const Tag> tags;
     std::optional<std::int64_t> lease;
 };

@@ -85,7 +85,8 @@ void inherit(std::string_view name, std::string_view key, const TagListLocal* ta
 void slide(const ValueContext& context, const FoundEntry& found) {
     const std::int64_t ttl = context.space->ttl();
     if (!context.space->sliding() || ttl == INT64_MAX || found.has(kHasGap)) return;
-    if (context.now + ttl - found.header.expires > ttl / kSlidingPart) memory::extend(found, context.now + ttl);
+    const std::int64_t end = std::min(context.now + ttl, memory::latest_end(found.header));
+    if (end - found.header.expires > ttl / kSlidingPart) memory::extend(found, end);
 }
 
 std::optional<Value> from_memory(const ValueContext& context, std::string_view key) {

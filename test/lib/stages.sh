@@ -118,6 +118,8 @@ stage_tap() {
     cp -a "$here/test/tap" "$folder/t"
     cp -a "$here/test/examples" "$folder/examples"
     cp -a "$here/sql/recipes.sql" "$folder/examples"
+    if ! build_variant normal replay >"$out/replay.log" 2>&1; then cat "$out/replay.log"; return 1; fi
+    cp "$here/build/pg$pg_major-normal/test/bench/replay" "$folder"
     chmod -R a+rX "$folder/t" "$folder/examples"
     for name in "${names[@]}"; do
         if (
