@@ -53,7 +53,6 @@ struct BuildLocal {
     // Lookups inside of it that have begun and not ended: one that an error ended, and the builder caught, hangs
     // on what nobody has noted.
     unsigned unfinished = 0;
-    const void* last_query = nullptr;
 };
 
 namespace building {
