@@ -28,6 +28,13 @@ UPDATE tenants SET system_prompt = 'T2';
 SELECT n, look(n, '42') FROM spaces WHERE n = 'by_many';
 SELECT n, (look(n, '42')).source FROM spaces;
 SELECT count(prompt_cache.drop_namespace(n)) FROM spaces;
+
+-- What get() finds is there by chance: nothing made of it is kept.
+CREATE FUNCTION by_get(key text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT coalesce(value, 'none') FROM prompt_cache.get('put', key) $$;
+SELECT prompt_cache.create_namespace('put'), prompt_cache.create_namespace('by_get', 'by_get(text)');
+SELECT prompt_cache.put('put', 'k', 'V');
+SELECT look('by_get', 'k'), look('by_get', 'k'), look('by_get', 'none');
+SELECT count(prompt_cache.drop_namespace(namespace)) FROM prompt_cache.namespaces;
 SELECT prompt_cache.detach();
 DROP TABLE users, tenants, spaces;
-DROP FUNCTION look, by_build, by_build_key, by_row, by_tags, by_fetch, by_rebuild, by_many;
+DROP FUNCTION look, by_build, by_build_key, by_row, by_tags, by_fetch, by_rebuild, by_many, by_get;

@@ -222,7 +222,9 @@ ValueContext open_value_context(std::string_view name) {
     building::note_lookup(context.around, context.judge.snapshot, context.bypass);
     context.space->require_usable();
     context.space->require_reader();
-    context.use_memory = context.bypass == Bypass::kNone && settings::memory && !context.uncached &&
+    // What applications put is nowhere else, so that get() inside of rebuild() looks for it here.
+    const bool may_use = !context.uncached || !context.space->has_builder();
+    context.use_memory = context.bypass == Bypass::kNone && settings::memory && may_use &&
                          context.space->dependency.has_value() && context.space->partition.holds();
     if (context.use_memory) {
         context.now = memory::now();
@@ -272,8 +274,8 @@ Value get_value(ValueContext& context, std::string_view key) {
     std::optional<Value> value;
     if (context.use_memory && !dirty) value = from_memory(context, key);
     if (!value && !dirty && context.space->has_builder()) value = from_redis(context, new_build(context, key));
-    // Whether it is there is no function of what the snapshot sees.
-    if (BuildLocal* outer = building::current(); outer && !value) outer->exact = false;
+    // Whether it is there is no function of what the snapshot sees: it may be evicted.
+    if (context.around) context.around->exact = false;
     if (!value) value = Value{};
     count_lookup(context, *value, dirty);
     return *value;
