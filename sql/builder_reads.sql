@@ -34,3 +34,32 @@ SELECT look('dynamic', 'one,two');
 SELECT * FROM unwatched();
 SELECT prompt_cache.drop_namespace('dynamic');
 
+
+-- Inheritance: a child that is no partition has rows of its own, read with the columns that the query asks its parent for.
+CREATE TABLE parent (id int, name text, note text);
+CREATE TABLE child (extra text) INHERITS (parent);
+INSERT INTO parent VALUES (1, 'p', 'x');
+INSERT INTO child VALUES (2, 'c', 'y', 'z');
+CREATE FUNCTION names(key text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT string_agg(name, ',' ORDER BY id) FROM parent $$;
+SELECT prompt_cache.create_namespace('names', 'names(text)'), prompt_cache.watch('parent', 'names'), prompt_cache.watch('child', 'names', NULL, '{note}');
+SELECT look('names', 'k');
+SELECT * FROM unwatched();
+SELECT prompt_cache.watch('child', 'names');
+SELECT look('names', 'k'), look('names', 'k');
+SELECT * FROM unwatched();
+UPDATE child SET name = 'C';
+SELECT look('names', 'k');
+SELECT prompt_cache.drop_namespace('names');
+
+-- In a parallel query: functions that workers run read where the builder does not see it.
+CREATE TABLE many AS SELECT 1 AS i FROM generate_series(1, 1000);
+CREATE FUNCTION of_two(i int) RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$ BEGIN RETURN (SELECT min(v) FROM two); END $$;
+CREATE FUNCTION parallel(key text) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN (SELECT max(of_two(i)) FROM many); END $$;
+SELECT prompt_cache.create_namespace('parallel', 'parallel(text)'), prompt_cache.watch('many', 'parallel');
+SET min_parallel_table_scan_size = 0; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET parallel_leader_participation = off;
+ALTER TABLE many SET (parallel_workers = 2);
+SELECT parallel('planned before') AS warm;
+SELECT look('parallel', 'k');
+SELECT * FROM unwatched();
+RESET ALL;
+SELECT prompt_cache.drop_namespace('parallel');
