@@ -17,6 +17,23 @@ SELECT current_setting('work_mem') AS work_mem;
 COMMIT;
 SHOW work_mem;
 RESET ALL;
+-- What a session sets does not get in.
+CREATE FUNCTION shaped(key text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    dynamic text;
+BEGIN
+    EXECUTE 'SELECT ''a\nb'' || coalesce(quote_ident(''x''), '''') || (NULL = NULL)::text IS NULL' INTO dynamic;
+    RETURN concat_ws(' ', quote_ident('x'), to_tsvector('the houses'), '{NULL}'::text[], dynamic, current_setting('TimeZone'), array_length(regexp_split_to_array('a\nb', ''), 1));
+END
+$$;
+SELECT prompt_cache.create_namespace('shaped', 'shaped(text)');
+SELECT prompt_cache.rebuild('shaped', 'k') AS plain;
+SELECT prompt_cache.rebuild('shaped', 'k') AS plain \gset
+\c -
+SET quote_all_identifiers = on; SET default_text_search_config = 'pg_catalog.english'; SET array_nulls = off; SET standard_conforming_strings = off;
+SET transform_null_equals = on; SET backslash_quote = off; SET escape_string_warning = off; SET TimeZone = 'Asia/Tokyo';
+SELECT prompt_cache.rebuild('shaped', 'k') = :'plain' AS same;
+RESET ALL;
 -- The same of what an expression of a watch calls.
 CREATE TABLE rows (k text, v text);
 CREATE FUNCTION key_of(k text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT k || left(set_config('search_path', 'evil', false), 0) $$;
