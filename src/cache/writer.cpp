@@ -174,6 +174,8 @@ void at_transaction_event(XactEvent event, void*) {
         case XACT_EVENT_PARALLEL_COMMIT:
         case XACT_EVENT_PARALLEL_ABORT:
 #ifdef PROMPT_CACHE_TEST
+            if (event == XACT_EVENT_COMMIT && !dirty_local.empty())
+                PC_PAUSE("commit|tell");  // visible; its messages are not sent yet
             if (event == XACT_EVENT_COMMIT) late_mark(full_xid(GetTopTransactionIdIfAny()));
 #endif
             after_end_of_transaction(event == XACT_EVENT_COMMIT);
