@@ -63,3 +63,41 @@ SELECT look('parallel', 'k');
 SELECT * FROM unwatched();
 RESET ALL;
 SELECT prompt_cache.drop_namespace('parallel');
+
+-- A key's expression has the same value for both rows, but the column that it reads does not.
+CREATE TABLE cased (id int PRIMARY KEY, k text, note text);
+INSERT INTO cased VALUES (1, 'A', 'x'), (2, 'B', 'x');
+CREATE FUNCTION cased_of(key text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT min(k) FROM cased WHERE lower(k) = key $$;
+SELECT prompt_cache.create_namespace('cased', 'cased_of(text)'), prompt_cache.watch('cased', 'cased', 'lower(k)', '{note}');
+SELECT look('cased', 'a'), look('cased', 'a'), look('cased', 'b');
+UPDATE cased SET k = 'a' WHERE id = 1;
+SELECT look('cased', 'a'), look('cased', 'b');
+UPDATE cased SET id = 3 WHERE id = 1;
+SELECT look('cased', 'a');
+SELECT * FROM unwatched();
+SELECT prompt_cache.drop_namespace('cased');
+
+-- What a builder is made of beside functions: composite types, text search.
+CREATE TYPE pair AS (left_one int, right_one int);
+CREATE TEXT SEARCH CONFIGURATION searching (COPY = pg_catalog.simple);
+CREATE FUNCTION made_of(key text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN row_to_json(ROW(1, 2)::pair)::text || to_tsvector('searching', key);
+END
+$$;
+SELECT prompt_cache.create_namespace('made_of', 'made_of(text)');
+SELECT look('made_of', 'houses'), look('made_of', 'houses');
+ALTER TYPE pair RENAME ATTRIBUTE left_one TO first_one;
+SELECT look('made_of', 'houses');
+ALTER TEXT SEARCH CONFIGURATION searching ALTER MAPPING FOR asciiword WITH english_stem;
+SELECT look('made_of', 'houses');
+BEGIN;
+ALTER TYPE pair RENAME ATTRIBUTE first_one TO mine;
+SELECT look('made_of', 'houses');
+ROLLBACK;
+SELECT look('made_of', 'houses'), look('made_of', 'houses');
+SELECT prompt_cache.drop_namespace('made_of');
+DROP TABLE one, two, parent, child, many, cased;
+DROP TYPE pair;
+DROP TEXT SEARCH CONFIGURATION searching;
+DROP FUNCTION look, unwatched, dynamic, names, of_two, parallel, cased_of, made_of;
