@@ -69,7 +69,7 @@ Verdict judge_found(const ValueContext& context, std::string_view key, FoundEntr
 
 // What a build around this one depends on from now on.
 void inherit(std::string_view name, std::string_view key, const TagListLocal* tags, const FurtherLocal* further,
-             std::int64_t deadline, bool has_gap) {
+             std::int64_t deadline, bool has_gap, bool durable) {
     BuildLocal* outer = building::current();
     if (!outer) return;
     outer->tags.add(entry_tag(name, key));
@@ -80,11 +80,12 @@ void inherit(std::string_view name, std::string_view key, const TagListLocal* ta
         for (const FurtherDependency& one : further->all()) outer->tags.add(one.tag);
     outer->deadline = std::min(outer->deadline, deadline);
     outer->has_gap |= has_gap;
+    outer->durable = outer->durable && durable;
 }
 
 void slide(const ValueContext& context, const FoundEntry& found) {
     const std::int64_t ttl = context.space->ttl();
-    if (!context.space->sliding() || ttl == INT64_MAX || found.has(kHasGap)) return;
+    if (!context.space->sliding() || ttl == INT64_MAX || found.has(kHasGap) || found.has(kHasDeadline)) return;
     if (context.now + ttl - found.header.expires > ttl / kSlidingPart) memory::extend(found, context.now + ttl);
 }
 
@@ -102,7 +103,8 @@ std::optional<Value> from_memory(const ValueContext& context, std::string_view k
     if (!memory::still_there(found)) return std::nullopt;
     memory::count_use(found);
     slide(context, found);
-    inherit(context.space->name(), key, nullptr, &further, found.header.expires, found.has(kHasGap));
+    inherit(context.space->name(), key, nullptr, &further, found.header.expires, found.has(kHasGap),
+            context.space->durable() && !found.has(kUnlogged));
     return hit;
 }
 
@@ -124,7 +126,8 @@ Value build_and_count(ValueContext& context, std::string_view key, BuildLocal& b
 void inherit_build(const BuildLocal& build) {
     const std::int64_t ttl = build.space.ttl();
     inherit(build.space.name(), build.key, &build.tags, nullptr,
-            std::min(build.deadline, ttl == INT64_MAX ? ttl : memory::now() + ttl), build.has_gap);
+            std::min(build.deadline, ttl == INT64_MAX ? ttl : memory::now() + ttl), build.has_gap,
+            build.durable && build.space.durable());
     if (BuildLocal* outer = building::current())
         outer->exact = outer->exact && build.exact && build.unfinished == 0 && build.space.sound() && !build.tags.full();
 }
@@ -292,6 +295,7 @@ void inherit_layers(const LookupContext& context, const LayersLocal& layers, std
     if (!context.around) return;
     BuildLocal& build = *context.around;
     build.exact = build.exact && context.attachment->sound();
+    build.durable = build.durable && context.attachment->durable();
     build.tags.add(Tag(TagKind::kUser, user_key));
     build.tags.add(Tag(TagKind::kApplication));
     const LayerLocal& user = layers.layer[core::kUserLayer];

@@ -20,7 +20,7 @@ std::optional<Dependency> depend_by_judge(const void* context, Tag tag) {
 bool is_storable(const ValueContext& context, const BuildLocal& build) {
     if (!build.exact || build.unfinished > 0 || build.tags.full()) return false;
     if (applies(Rule::kTriggersAtStore) && !build.space.sound()) return false;
-    if (context.judge.by == Judge::By::kStamps && !build.space.durable()) return false;
+    if (context.judge.by == Judge::By::kStamps && !(build.durable && build.space.durable())) return false;
     // What nothing watches may have been changed by this very transaction.
     if (build.has_gap && TransactionIdIsValid(GetTopTransactionIdIfAny())) return false;
     return !is_dirty_key(build.space, build.key) && !is_any_dirty(build.tags.tags());
@@ -85,7 +85,8 @@ void store_in_memory(const ValueContext& context, const BuildLocal& build, const
         .name = build.space.name(),
         .key = build.key,
         .flags = static_cast<std::uint8_t>((value ? kFound : 0) | (build.has_gap ? kHasGap : 0) |
-                                           dependency_flag(context.judge)),
+                                           (build.deadline < INT64_MAX ? kHasDeadline : 0) |
+                                           (build.durable ? 0 : kUnlogged) | dependency_flag(context.judge)),
         .value = value ? view_of(value) : std::string_view{},
         .tags = build.tags.tags(),
         .lifetime = build.space.ttl(),
@@ -95,7 +96,7 @@ void store_in_memory(const ValueContext& context, const BuildLocal& build, const
 }
 
 void store_in_redis(ValueContext& context, const BuildLocal& build, const text* value) {
-    if (build.has_gap || !may_use_redis(context, build) || !is_storable(context, build)) return;
+    if (build.has_gap || !build.durable || !may_use_redis(context, build) || !is_storable(context, build)) return;
     const TagListLocal tags = remote_tags(build);
     const std::span<const Tag> hashes = tags.tags();
     if (tags.full()) return;
