@@ -28,6 +28,37 @@ UPDATE tenants SET system_prompt = 'T2';
 SELECT n, look(n, '42') FROM spaces WHERE n = 'by_many';
 SELECT n, (look(n, '42')).source FROM spaces;
 SELECT count(prompt_cache.drop_namespace(n)) FROM spaces;
+
+-- What get() finds is there by chance: nothing made of it is kept.
+CREATE FUNCTION by_get(key text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT coalesce(value, 'none') FROM prompt_cache.get('put', key) $$;
+SELECT prompt_cache.create_namespace('put'), prompt_cache.create_namespace('by_get', 'by_get(text)');
+SELECT prompt_cache.put('put', 'k', 'V');
+SELECT look('by_get', 'k'), look('by_get', 'k'), look('by_get', 'none');
+SELECT count(prompt_cache.drop_namespace(namespace)) FROM prompt_cache.namespaces;
+
+-- A sliding value ends with what it was made from, however often it is asked for.
+CREATE FUNCTION soon(key text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT key $$;
+CREATE FUNCTION longer(key text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT prompt_cache.fetch('soon', key) $$;
+SELECT prompt_cache.create_namespace('soon', 'soon(text)', '500 ms'), prompt_cache.create_namespace('longer', 'longer(text)', '1 s', sliding => true);
+SELECT look('longer', 'k'), look('longer', 'k');
+SELECT pg_sleep(0.25);
+SELECT (look('longer', 'k')).source;
+SELECT pg_sleep(0.35);
+SELECT (look('longer', 'k')).source;
+SELECT prompt_cache.drop_namespace('longer'), prompt_cache.drop_namespace('soon');
+
+-- An unlogged partition comes back empty after a crash, when stamps prove nothing: not for standbys, nor for Redis.
+CREATE TABLE parts (k text, v text) PARTITION BY LIST (k);
+CREATE UNLOGGED TABLE parts_a PARTITION OF parts FOR VALUES IN ('a');
+SELECT prompt_cache.create_namespace('parts'), prompt_cache.watch('parts', 'parts');
+SELECT durable FROM prompt_cache._namespace('parts'::text);
+DROP TABLE parts_a;
+SELECT durable FROM prompt_cache._namespace('parts'::text);
+SELECT prompt_cache.drop_namespace('parts');
+
+-- A name in another encoding may be longer than one may be.
+INSERT INTO prompt_cache.namespace (namespace, wiring, ttl, max_entries, sliding, redis) VALUES (repeat('n', 64), 1, '0', 0, false, false);
 SELECT prompt_cache.detach();
+DROP TABLE parts;
 DROP TABLE users, tenants, spaces;
-DROP FUNCTION look, by_build, by_build_key, by_row, by_tags, by_fetch, by_rebuild, by_many;
+DROP FUNCTION look, by_build, by_build_key, by_row, by_tags, by_fetch, by_rebuild, by_many, by_get, soon, longer;

@@ -95,7 +95,8 @@ $$;
 COMMENT ON FUNCTION prompt_cache._new_wiring() IS 'A random number for the wiring of a namespace.';
 
 CREATE TABLE prompt_cache.namespace (
-    namespace   text     PRIMARY KEY,
+    -- A dump may come from a database of another encoding; the library counts on this length.
+    namespace   text     PRIMARY KEY CHECK (octet_length(namespace) BETWEEN 1 AND 63),
     wiring      integer  NOT NULL UNIQUE DEFAULT prompt_cache._new_wiring(),
     builder     text,
     ttl         interval NOT NULL,
@@ -991,8 +992,8 @@ BEGIN
            (extract(epoch FROM n.ttl) * 1000000)::bigint, n.max_entries, n.sliding, n.redis,
            (extract(epoch FROM n.redis_ttl) * 1000000)::bigint,
            NOT EXISTS (SELECT FROM prompt_cache._unsound_watches() u WHERE u.namespace = n.namespace),
-           NOT EXISTS (SELECT FROM prompt_cache.watch w JOIN pg_class c ON c.oid = w.source
-                        WHERE w.namespace = n.namespace AND c.relpersistence <> 'p'),
+           NOT EXISTS (SELECT FROM prompt_cache._watch_sources() o JOIN pg_class c ON c.oid = o.relation
+                        WHERE o.namespace = n.namespace AND c.relpersistence <> 'p'),
            CASE WHEN n.builder IS NOT NULL AND p.oid IS NULL THEN format('its builder %s is gone', n.builder)
                 WHEN p.provolatile = 'v' THEN format('its builder %s is VOLATILE', n.builder)
                 WHEN EXISTS (SELECT FROM prompt_cache.watch w

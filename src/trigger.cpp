@@ -103,7 +103,8 @@ void note_watched_row(const TriggerData& data) {
         return;
     }
     const RowExpression* key = find_row_expression(data.tg_relation, key_text);
-    if (!row_changed && key && !changed(*key, data.tg_relation, before, after)) return;
+    // The columns that the key reads are watched too, whether or not its value is another.
+    if (!row_changed && key && !touched(*key, data.tg_relation, before, after)) return;
     if (before) note_entry_of_row(name, key, data.tg_relation, before);
     if (after) note_entry_of_row(name, key, data.tg_relation, after);
 }

@@ -47,12 +47,12 @@ void tell(const BuildLocal& build, Oid relation, Namespace::Watch watch) {
 
 void note_relation(BuildLocal& build, const ReadRelation& read) {
     if (read.kind == RELKIND_VIEW || read.kind == RELKIND_COMPOSITE_TYPE) return;
+    const Namespace::Watch watch = build.space.watches(read.relation, read.columns);
+    if (watch == Namespace::Watch::kAll) return;
     if (read.relation == own_relation(OwnRelation::kApplication)) {
         build.tags.add(Tag(TagKind::kApplication));
         return;
     }
-    const Namespace::Watch watch = build.space.watches(read.relation, read.columns);
-    if (watch == Namespace::Watch::kAll) return;
     build.has_gap = true;
     tell(build, read.relation, watch);
 }
@@ -104,8 +104,6 @@ void note_query(const QueryDesc& query, bool writes) {
     BuildLocal* build = current();
     if (!build) return;
     if (writes || !query.snapshot || identity_of(query.snapshot) != build->snapshot) build->exact = false;
-    if (build->last_query == query.plannedstmt) return;
-    build->last_query = query.plannedstmt;
     for_each_relation(*query.plannedstmt, [&](const ReadRelation& read) { note_relation(*build, read); });
 }
 

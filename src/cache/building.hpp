@@ -49,11 +49,11 @@ struct BuildLocal {
     TagListLocal tags;
     std::int64_t deadline = INT64_MAX;  // on the clock of entries: what it was made from ends then
     bool has_gap = false;
+    bool durable = true;  // it hangs on no unlogged table
     bool exact = true;  // it is a function of what the snapshot sees
     // Lookups inside of it that have begun and not ended: one that an error ended, and the builder caught, hangs
     // on what nobody has noted.
     unsigned unfinished = 0;
-    const void* last_query = nullptr;
 };
 
 namespace building {

@@ -36,8 +36,9 @@ bool has_heard_of_ddl(const Judge& judge) {
     if (database_local == MyDatabaseId && heard_local == history.gen) return true;
 
     const auto has_sent = [&](core::Xid writer) {
-        return writer == 0 || writer == core::kFrozenXid || !judge.view.complete(writer) ||
-               ConditionalXactLockTableWait(static_cast<TransactionId>(writer));
+        const auto xid = static_cast<TransactionId>(writer);
+        return !TransactionIdIsNormal(xid) || TransactionIdIsCurrentTransactionId(xid) ||
+               !judge.view.complete(writer) || has_released_locks(xid);
     };
     if (!std::all_of(history.xid, history.xid + history.n, has_sent) || !has_sent(history.dropped_max_xid))
         return false;

@@ -31,6 +31,7 @@ std::optional<std::int64_t> take(const Judge& judge, const EntryKey& key) {
     LeaseShared mine{};
     mine.id = new_id();
     mine.key = key.hash;
+    mine.own = full_xid(GetTopTransactionIdIfAny());
     keep_running(mine, judge.view);
     const std::int64_t now = memory::now();
     mine.expires = now + kLeaseMicros;

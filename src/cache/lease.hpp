@@ -6,6 +6,9 @@
 // every writer of its tags was complete for the lease. The application reads after lease() has returned, hence
 // sees at least that much.
 //
+// A snapshot does not list its own transaction among those that run. What a transaction has changed before it took
+// a lease, others have not read, or will never see: nobody else may use that lease.
+//
 // Leases lie in shared memory, so that lease() and put() may come over two connections of a pool. A snapshot
 // with more running transactions than there is room for is cut at the first that does not fit: what is beyond
 // counts as running, which refuses too much and never too little. A lease ends with its put, or by time.
@@ -23,6 +26,7 @@ struct LeaseShared {
     std::int64_t id;       // 0 = free; the lock `leases`, as all below
     std::uint64_t key;     // the entry's hash, which has the database in it
     std::int64_t expires;  // monotonic microseconds
+    core::Xid own;         // of a transaction that had an id when it took it: good for that one alone. 0 = none
     core::Xid xmin;
     core::Xid xmax;
     std::uint32_t count;

@@ -38,6 +38,8 @@ enum EntryFlag : std::uint8_t {
     kByStamp = 4,     // dependencies are stamps, made in recovery
     kHasGap = 8,      // its builder has read what nothing watches: only as fresh as its time to live
     kPut = 16,        // by an application, not by a builder
+    kHasDeadline = 32,  // what it was made from ends at a time: no hit puts that off
+    kUnlogged = 64,   // it hangs on an unlogged table, which comes back empty after a crash
 };
 
 struct EntryKey {

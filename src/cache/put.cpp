@@ -113,7 +113,8 @@ bool put_value(ValueContext& context, const NewPut& put) {
     const Namespace& space = *context.space;
     std::optional<LeaseShared> lease;
     if (put.lease && shared) lease = lease::give_back(*put.lease, EntryKey(EntryKind::kValue, put.key, space.wiring()));
-    if ((put.lease && !lease) || !context.use_memory || context.judge.by != Judge::By::kMarks || !space.sound() ||
+    const bool is_anothers = lease && lease->own != 0 && lease->own != own_xid();
+    if ((put.lease && !lease) || is_anothers || !context.use_memory || context.judge.by != Judge::By::kMarks || !space.sound() ||
         put.tags.size() > kMaxFurtherTags - 2 || (put.value && put.value->size() > memory::largest_value()))
         return false;
 

@@ -3,8 +3,8 @@
 // these tables belong to it too: builder queries name them, and renaming a schema says nothing about the tables
 // in it. And so do the functions and types that expressions over their rows are made of.
 //
-// Where namespaces have builders, which are functions of the user's, every function, operator, cast, enum, schema
-// and view may be a part of one: what a function calls is not known. Such DDL empties more than it must.
+// Where namespaces have builders, which are functions of the user's, every function, operator, cast, enum, composite
+// type, schema, view and text search configuration may be a part of one: what a function calls is not known. Such DDL empties more than it must.
 #pragma once
 
 #include "pg/expression_objects.hpp"
@@ -15,7 +15,12 @@ namespace prompt_cache {
 // Does a catalog cache tell of what a builder may be made of? Types do not: every CREATE TEMP TABLE makes one.
 inline bool is_code_cache(int cache) noexcept {
     return cache == PROCOID || cache == OPEROID || cache == CASTSOURCETARGET || cache == ENUMOID ||
-           cache == NAMESPACEOID;
+           cache == NAMESPACEOID || cache == TSCONFIGOID || cache == TSCONFIGMAP || cache == TSDICTOID;
+}
+
+// The same of a relation that a message is about.
+inline bool is_code_relation(char kind) noexcept {
+    return kind == RELKIND_VIEW || kind == RELKIND_COMPOSITE_TYPE;
 }
 
 class SourceSet {
@@ -29,7 +34,7 @@ class SourceSet {
     bool empty() const { return relations_ == NIL && !unknown_; }
     bool contains(Oid relation) const {
         return unknown_ || list_member_oid(relations_, relation) ||
-               (has_builders_ && get_rel_relkind(relation) == RELKIND_VIEW);
+               (has_builders_ && is_code_relation(get_rel_relkind(relation)));
     }
     bool has_builders() const { return unknown_ || has_builders_; }
 

@@ -262,7 +262,7 @@ bool own_ddl_concerns(bool (*is_source)(const void* context, Oid relation), cons
     const std::span<const std::uint32_t> relations{relations_local.objects.data(), relations_local.count};
     return source_ddl_concerns(relations) || std::any_of(relations.begin(), relations.end(), [&](Oid relation) {
         const char kind = get_rel_relkind(relation);
-        return kind == RELKIND_VIEW || kind == '\0' || is_source(context, relation);
+        return is_code_relation(kind) || kind == '\0' || is_source(context, relation);
     });
 }
 

@@ -69,7 +69,7 @@ Verdict judge_found(const ValueContext& context, std::string_view key, FoundEntr
 
 // What a build around this one depends on from now on.
 void inherit(std::string_view name, std::string_view key, const TagListLocal* tags, const FurtherLocal* further,
-             std::int64_t deadline, bool has_gap) {
+             std::int64_t deadline, bool has_gap, bool durable) {
     BuildLocal* outer = building::current();
     if (!outer) return;
     outer->tags.add(entry_tag(name, key));
@@ -80,11 +80,12 @@ void inherit(std::string_view name, std::string_view key, const TagListLocal* ta
         for (const FurtherDependency& one : further->all()) outer->tags.add(one.tag);
     outer->deadline = std::min(outer->deadline, deadline);
     outer->has_gap |= has_gap;
+    outer->durable = outer->durable && durable;
 }
 
 void slide(const ValueContext& context, const FoundEntry& found) {
     const std::int64_t ttl = context.space->ttl();
-    if (!context.space->sliding() || ttl == INT64_MAX || found.has(kHasGap)) return;
+    if (!context.space->sliding() || ttl == INT64_MAX || found.has(kHasGap) || found.has(kHasDeadline)) return;
     const std::int64_t end = std::min(context.now + ttl, memory::latest_end(found.header));
     if (end - found.header.expires > ttl / kSlidingPart) memory::extend(found, end);
 }
@@ -103,7 +104,8 @@ std::optional<Value> from_memory(const ValueContext& context, std::string_view k
     if (!memory::still_there(found)) return std::nullopt;
     memory::count_use(found);
     slide(context, found);
-    inherit(context.space->name(), key, nullptr, &further, found.header.expires, found.has(kHasGap));
+    inherit(context.space->name(), key, nullptr, &further, found.header.expires, found.has(kHasGap),
+            context.space->durable() && !found.has(kUnlogged));
     return hit;
 }
 
@@ -125,7 +127,8 @@ Value build_and_count(ValueContext& context, std::string_view key, BuildLocal& b
 void inherit_build(const BuildLocal& build) {
     const std::int64_t ttl = build.space.ttl();
     inherit(build.space.name(), build.key, &build.tags, nullptr,
-            std::min(build.deadline, ttl == INT64_MAX ? ttl : memory::now() + ttl), build.has_gap);
+            std::min(build.deadline, ttl == INT64_MAX ? ttl : memory::now() + ttl), build.has_gap,
+            build.durable && build.space.durable());
     if (BuildLocal* outer = building::current())
         outer->exact = outer->exact && build.exact && build.unfinished == 0 && build.space.sound() && !build.tags.full();
 }
@@ -223,7 +226,9 @@ ValueContext open_value_context(std::string_view name) {
     building::note_lookup(context.around, context.judge.snapshot, context.bypass);
     context.space->require_usable();
     context.space->require_reader();
-    context.use_memory = context.bypass == Bypass::kNone && settings::memory && !context.uncached &&
+    // What applications put is nowhere else, so that get() inside of rebuild() looks for it here.
+    const bool may_use = !context.uncached || !context.space->has_builder();
+    context.use_memory = context.bypass == Bypass::kNone && settings::memory && may_use &&
                          context.space->dependency.has_value() && context.space->partition.holds();
     if (context.use_memory) {
         context.now = memory::now();
@@ -273,8 +278,8 @@ Value get_value(ValueContext& context, std::string_view key) {
     std::optional<Value> value;
     if (context.use_memory && !dirty) value = from_memory(context, key);
     if (!value && !dirty && context.space->has_builder()) value = from_redis(context, new_build(context, key));
-    // Whether it is there is no function of what the snapshot sees.
-    if (BuildLocal* outer = building::current(); outer && !value) outer->exact = false;
+    // Whether it is there is no function of what the snapshot sees: it may be evicted.
+    if (context.around) context.around->exact = false;
     if (!value) value = Value{};
     count_lookup(context, *value, dirty);
     return *value;
@@ -291,6 +296,7 @@ void inherit_layers(const LookupContext& context, const LayersLocal& layers, std
     if (!context.around) return;
     BuildLocal& build = *context.around;
     build.exact = build.exact && context.attachment->sound();
+    build.durable = build.durable && context.attachment->durable();
     build.tags.add(Tag(TagKind::kUser, user_key));
     build.tags.add(Tag(TagKind::kApplication));
     const LayerLocal& user = layers.layer[core::kUserLayer];

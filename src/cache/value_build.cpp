@@ -67,7 +67,7 @@ text* build_value(ValueContext& context, std::string_view key, BuildLocal& build
     build.key = key;
     build.snapshot = identity_of(context.judge.snapshot);
     build.uncached = context.uncached;
-    build.exact = has_heard_of_ddl(context.judge);
+    build.exact = build.exact && has_heard_of_ddl(context.judge);
     text* volatile value = nullptr;
     ErrorContextCallback callback{error_context_stack, say_what_is_built, &build};
     building::begin(build);

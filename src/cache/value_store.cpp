@@ -20,7 +20,7 @@ std::optional<Dependency> depend_by_judge(const void* context, Tag tag) {
 bool is_storable(const ValueContext& context, const BuildLocal& build) {
     if (!build.exact || build.unfinished > 0 || build.tags.full()) return false;
     if (applies(Rule::kTriggersAtStore) && !build.space.sound()) return false;
-    if (context.judge.by == Judge::By::kStamps && !build.space.durable()) return false;
+    if (context.judge.by == Judge::By::kStamps && !(build.durable && build.space.durable())) return false;
     // What nothing watches may have been changed by this very transaction.
     if (build.has_gap && TransactionIdIsValid(GetTopTransactionIdIfAny())) return false;
     return !is_dirty_key(build.space, build.key) && !is_any_dirty(build.tags.tags());
@@ -85,7 +85,8 @@ void store_in_memory(const ValueContext& context, const BuildLocal& build, const
         .name = build.space.name(),
         .key = build.key,
         .flags = static_cast<std::uint8_t>((value ? kFound : 0) | (build.has_gap ? kHasGap : 0) |
-                                           dependency_flag(context.judge)),
+                                           (build.deadline < INT64_MAX ? kHasDeadline : 0) |
+                                           (build.durable ? 0 : kUnlogged) | dependency_flag(context.judge)),
         .value = value ? view_of(value) : std::string_view{},
         .tags = build.tags.tags(),
         .lifetime = build.space.ttl(),
@@ -95,13 +96,12 @@ void store_in_memory(const ValueContext& context, const BuildLocal& build, const
 }
 
 void store_in_redis(ValueContext& context, const BuildLocal& build, const text* value) {
-    if (build.has_gap || !may_use_redis(context, build) || !is_storable(context, build)) return;
+    if (build.has_gap || !build.durable || !may_use_redis(context, build) || !is_storable(context, build)) return;
     const TagListLocal tags = remote_tags(build);
     const std::span<const Tag> hashes = tags.tags();
     if (tags.full()) return;
-    static_assert(sizeof(Tag) == sizeof(std::uint64_t));
     const redis::Value stored{.flags = static_cast<std::uint8_t>(value ? kFound : 0),
-                              .pointer = {reinterpret_cast<const char*>(hashes.data()), hashes.size_bytes()},
+                              .pointer = {},
                               .text = value ? view_of(value) : std::string_view{}};
     const RemoteName name(build);
     store_remote({context.judge, remote_star(context, build), context.redis}, name.entry, hashes, stored,
@@ -112,15 +112,13 @@ std::optional<text*> value_from_redis(ValueContext& context, BuildLocal& build) 
     if (!may_use_redis(context, build)) return std::nullopt;
     const RemoteName name(build);
     const auto found = fetch_remote({context.judge, remote_star(context, build), context.redis}, name.entry);
-    if (!found || found->pointer.size() % sizeof(Tag) != 0) return std::nullopt;
-    // Which tags these are the envelope has vouched for: each has been compared.
-    for (std::size_t at = 0; at < found->pointer.size(); at += sizeof(Tag)) {
-        Tag tag;
-        memcpy(&tag.hash, found->pointer.data() + at, sizeof(tag.hash));
-        build.tags.add(tag);
+    if (!found) return std::nullopt;
+    for (const core::StampedTag& named : found->tags) {
+        const Tag tag = Tag::of_hash(named.tag);
+        if (tag != name.entry.own && tag != Tag(TagKind::kAll)) build.tags.add(tag);
     }
     if (build.tags.full() || is_any_dirty(build.tags.tags())) return std::nullopt;
-    return (found->flags & kFound) != 0 ? make_text(found->text) : nullptr;
+    return (found->value.flags & kFound) != 0 ? make_text(found->value.text) : nullptr;
 }
 
 bool store_value(const ValueToStore& value, DependFn depend, const void* context, const Dependency* unless_marked,

@@ -110,7 +110,10 @@ void drop_prefix(std::string_view name, std::string_view prefix) noexcept {
 
 void before_end_of_transaction() {
     const bool ddl = applies(Rule::kDdlMark) && changed_a_source();
-    if (ddl || dropped_local) dirty_local.add_all();
+    if (ddl || dropped_local) {
+        dirty_local.add_all();
+        drop_puts_on(Tag(TagKind::kAll));  // made before DDL that no trigger has told of
+    }
     const bool marks = !dirty_local.empty();
     if (marks) {
         const Tag all(TagKind::kAll);
@@ -171,6 +174,8 @@ void at_transaction_event(XactEvent event, void*) {
         case XACT_EVENT_PARALLEL_COMMIT:
         case XACT_EVENT_PARALLEL_ABORT:
 #ifdef PROMPT_CACHE_TEST
+            if (event == XACT_EVENT_COMMIT && !dirty_local.empty())
+                PC_PAUSE("commit|tell");  // visible; its messages are not sent yet
             if (event == XACT_EVENT_COMMIT) late_mark(full_xid(GetTopTransactionIdIfAny()));
 #endif
             after_end_of_transaction(event == XACT_EVENT_COMMIT);

@@ -43,6 +43,22 @@ inline AsOwnerLocal begin_as_owner(Oid owner) {
     return before;
 }
 
+// Of a builder's queries none runs in parallel workers: what functions read there its backend would not see. The
+// first of these settings counts when a query is run, the other when it is planned.
+inline constexpr FixedSetting kBuilderSettings[] = {
+    {"max_parallel_workers", "0"},
+    {"max_parallel_workers_per_gather", "0"},
+    // What shapes dynamic SQL, text search, arrays and times, beside kFixedSettings.
+    {"array_nulls", "on"},
+    {"backslash_quote", "safe_encoding"},
+    {"default_text_search_config", "pg_catalog.simple"},
+    {"gin_fuzzy_search_limit", "0"},
+    {"quote_all_identifiers", "off"},
+    {"standard_conforming_strings", "on"},
+    {"timezone_abbreviations", "Default"},
+    {"transform_null_equals", "off"},
+};
+
 // The same for a function that a user wrote: also every setting by which the server turns values into text, and
 // the search_path. What it reads counts as its own.
 inline AsOwnerLocal begin_as_builder(Oid owner, const char* search_path) {
@@ -50,6 +66,7 @@ inline AsOwnerLocal begin_as_builder(Oid owner, const char* search_path) {
     GetUserIdAndSecContext(&before.user, &before.context);
     SetUserIdAndSecContext(owner, before.context | SECURITY_RESTRICTED_OPERATION);
     before.guc_level = fix_settings(search_path);
+    for (const FixedSetting& setting : kBuilderSettings) fix_setting(setting);
     before.own_query_level = own_query_level;
     own_query_level = 0;
     return before;

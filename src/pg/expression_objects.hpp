@@ -13,7 +13,8 @@ namespace prompt_cache {
 // The caches whose messages are listened to. Relations that are the definition of a composite type have no
 // cache here: their messages are those about relations.
 inline constexpr int kObjectCaches[] = {NAMESPACEOID, PROCOID, OPEROID,         TYPEOID,
-                                        ENUMOID,      COLLOID, CASTSOURCETARGET};
+                                        ENUMOID,      COLLOID, CASTSOURCETARGET,
+                                        TSCONFIGOID,  TSCONFIGMAP, TSDICTOID};
 inline constexpr int kNoCache = -1;
 
 constexpr std::uint32_t catalog_object(int cache, std::uint32_t hash) noexcept {

@@ -43,8 +43,10 @@ inline int fix_settings(const char* search_path = "pg_catalog, pg_temp") {
     return level;
 }
 
+// What the code in between has set with set_config() goes too, as in every security-restricted operation: the
+// caller's session must not go on with another's search_path.
 inline void restore_settings(int level) {
-    AtEOXact_GUC(true, level);
+    AtEOXact_GUC(false, level);
 }
 
 }  // namespace prompt_cache

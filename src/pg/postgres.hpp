@@ -119,6 +119,15 @@ inline bool in_autovacuum_worker() noexcept {
 #endif
 }
 
+// Has a transaction that is not this one's let its locks go? That comes after its messages about DDL were sent.
+inline bool has_released_locks(TransactionId xid) {
+#if PG_VERSION_NUM >= 180000
+    return ConditionalXactLockTableWait(xid, false);
+#else
+    return ConditionalXactLockTableWait(xid);
+#endif
+}
+
 // What pg_stat_activity shows for a wait on somebody else's build.
 inline std::uint32_t build_wait_event() {
 #if PG_VERSION_NUM >= 170000

@@ -233,11 +233,15 @@ RowText evaluate(const RowExpression& expression, Relation relation, HeapTuple r
     return value;
 }
 
+bool touched(const RowExpression& expression, Relation relation, HeapTuple before, HeapTuple after) {
+    for (int column = -1; (column = bms_next_member(expression.columns, column)) >= 0;)
+        if (!same_bytes(before, after, RelationGetDescr(relation), column)) return true;
+    return false;
+}
+
 bool changed(const RowExpression& expression, Relation relation, HeapTuple before, HeapTuple after) {
-    bool touched = false;
-    for (int column = -1; !touched && (column = bms_next_member(expression.columns, column)) >= 0;)
-        touched = !same_bytes(before, after, RelationGetDescr(relation), column);
-    if (!touched || expression.column > 0 || !expression.immutable || expression.replaceable) return touched;
+    const bool differ = touched(expression, relation, before, after);
+    if (!differ || expression.column > 0 || !expression.immutable || expression.replaceable) return differ;
     const HeapTuple rows[] = {before, after};
     RowText values[2];
     return !evaluate_safely(expression, relation, rows, values) || values[0].value != values[1].value;

@@ -54,6 +54,9 @@ bool is_replaceable(const RowExpression& expression) noexcept;
 // The expression's value in a row of the relation it was prepared for.
 RowText evaluate(const RowExpression& expression, Relation relation, HeapTuple row);
 
+// Has a column that the expression reads other bytes?
+bool touched(const RowExpression& expression, Relation relation, HeapTuple before, HeapTuple after);
+
 // Does it matter that the row has changed? No if all columns that are read have the same bytes; no if the
 // expression is immutable and not replaceable, and has the same value; else yes.
 bool changed(const RowExpression& expression, Relation relation, HeapTuple before, HeapTuple after);

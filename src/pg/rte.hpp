@@ -29,8 +29,9 @@ inline const Bitmapset* selected_columns(const PlannedStmt& query, const RangeTb
 #endif
 }
 
-// Views among them too, beside what they read. Partitions and inheritance children name no columns: they are
-// those of the table that the query names.
+// Views among them too, beside what they read. From 16 on partitions and inheritance children name no columns. A
+// partition's are those of its root, which is among the relations, and whose watches are its own too. Another
+// child counts as read whole.
 template <typename Visit>
 void for_each_relation(const PlannedStmt& query, Visit visit) {
     ListCell* cell;
@@ -42,6 +43,9 @@ void for_each_relation(const PlannedStmt& query, Visit visit) {
         const Bitmapset* selected = selected_columns(query, *entry);
         for (int i = bms_next_member(selected, -1); i >= 0; i = bms_next_member(selected, i))
             columns[count++] = static_cast<AttrNumber>(i + FirstLowInvalidHeapAttributeNumber);
+#if PG_VERSION_NUM >= 160000
+        if (entry->perminfoindex == 0 && !get_rel_relispartition(entry->relid)) columns[count++] = 0;
+#endif
         visit(ReadRelation{entry->relid, entry->relkind, {columns, count}});
     }
 }
