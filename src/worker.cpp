@@ -209,6 +209,14 @@ void warm() {
     if (warmed && whole) tell(SavingDatabaseShared::kWarming, nullptr);
 }
 
+// Where the server stops, whoever had our tables goes too, and there will be no other worker.
+bool try_again() {
+    if (!ShutdownRequestPending || !shift_local.blocked || is_over()) return false;
+    shift_local.blocked = false;
+    pg_usleep(20000);
+    return true;
+}
+
 // A batch of what was noted, else of the walk. True: there may be more.
 bool save_batch(SavingItemShared* items) {
     const std::uint32_t count = saving::take(items, kBatch);
@@ -244,13 +252,9 @@ void save() {
     pgstat_report_activity(STATE_RUNNING, "saving prompts");
     auto* items = static_cast<SavingItemShared*>(
         MemoryContextAlloc(TopMemoryContext, kBatch * sizeof(SavingItemShared)));
-    for (;;) {
+    do {
         while (!shift_local.blocked && !is_over() && save_batch(items)) continue;
-        // Where the server stops, whoever had our tables goes too; there will be no other worker.
-        if (!ShutdownRequestPending || !shift_local.blocked || is_over()) break;
-        shift_local.blocked = false;
-        pg_usleep(20000);
-    }
+    } while (try_again());
     pfree(items);
     bool whole = false;
     with_place([&](SavingDatabaseShared& place) { whole = place.walk_at == 0 && !place.walk; });
@@ -417,7 +421,10 @@ void begin_shift() {
 
 void work() {
     bool usable = false;
-    const Outcome outcome = transact(SavingDatabaseShared::kSaving, [&] { usable = is_attached(); });
+    Outcome outcome;
+    do {
+        outcome = transact(SavingDatabaseShared::kSaving, [&] { usable = is_attached(); });
+    } while (try_again());
     if (shift_local.gone || (outcome == Outcome::kDone && !usable)) {
         saving::forget_items();
         with_place([](SavingDatabaseShared& place) {
