@@ -97,16 +97,16 @@ PC_FUNCTION(pc_gaps) {
         LWLockAcquire(shared.space, LW_SHARED);
         const PartitionShared& partition = shared.partitions[i];
         const Oid database = partition.database;
-        const std::uint32_t wiring = partition.gap_wiring;
         char name[PartitionShared::kNameBytes];
         memcpy(name, partition.name, sizeof(name));
-        Oid gaps[PartitionShared::kMaxGaps];
+        GapShared gaps[PartitionShared::kMaxGaps];
         const std::uint32_t count = partition.gap_count;
         memcpy(gaps, partition.gap, sizeof(gaps));
         LWLockRelease(shared.space);
         for (std::uint32_t gap = 0; gap < count && database == MyDatabaseId; gap++) {
-            Datum values[] = {PointerGetDatum(make_text(name)), Int32GetDatum(static_cast<std::int32_t>(wiring)),
-                              ObjectIdGetDatum(gaps[gap])};
+            Datum values[] = {PointerGetDatum(make_text(name)),
+                              Int32GetDatum(static_cast<std::int32_t>(gaps[gap].wiring)),
+                              ObjectIdGetDatum(gaps[gap].relation)};
             bool nulls[std::size(values)] = {};
             tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
         }

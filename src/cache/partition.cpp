@@ -113,11 +113,18 @@ void note_gap(const PartitionRef& ref, std::uint32_t wiring, Oid relation) noexc
     if (!ref.holds()) return;
     PartitionShared& partition = shared.partitions[ref.number];
     LWLockAcquire(shared.space, LW_EXCLUSIVE);
-    if (partition.gap_wiring != wiring) partition.gap_count = 0;
-    partition.gap_wiring = wiring;
-    bool known = partition.gap_count == PartitionShared::kMaxGaps;
-    for (unsigned i = 0; i < partition.gap_count; i++) known |= partition.gap[i] == relation;
-    if (!known) partition.gap[partition.gap_count++] = relation;
+    // Old snapshots build under an old wiring beside the new one: neither's gaps push out the other's while there
+    // is room.
+    const GapShared gap{wiring, relation};
+    GapShared* const end = partition.gap + partition.gap_count;
+    if (std::find(partition.gap, end, gap) == end) {
+        GapShared* place = end;
+        if (partition.gap_count == PartitionShared::kMaxGaps)
+            place = std::find_if(partition.gap, end, [=](const GapShared& other) { return other.wiring != wiring; });
+        else
+            partition.gap_count++;
+        if (place != partition.gap + PartitionShared::kMaxGaps) *place = gap;
+    }
     LWLockRelease(shared.space);
 }
 

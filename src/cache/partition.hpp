@@ -32,7 +32,7 @@ PartitionRef find(std::string_view name) noexcept;
 void release(std::string_view name) noexcept;
 
 // Remembers that the builder of the namespace has read a relation that nothing watches. A few are enough to
-// tell; those of an older wiring are forgotten.
+// tell; those of another wiring give way.
 void note_gap(const PartitionRef& ref, std::uint32_t wiring, Oid relation) noexcept;
 
 // Nobody owns the partitions of a database that is gone.

@@ -54,6 +54,14 @@ struct ControlShared {
 inline constexpr unsigned kMaxPartitions = 200;
 inline constexpr std::uint8_t kNoPartition = 255;
 
+// A relation that a namespace's builder, as it was under this wiring, has read and nothing watches.
+struct GapShared {
+    std::uint32_t wiring;
+    Oid relation;
+
+    bool operator==(const GapShared&) const = default;
+};
+
 // What one namespace has of the memory: its eviction order, its share and its counters. The first partition
 // holds the prompts of all databases and what the extension remembers for itself; cache/partition.hpp shares
 // out the others.
@@ -67,9 +75,8 @@ struct PartitionShared {
     std::uint32_t units;  // of the arena
     std::int64_t used;    // when somebody asked for it last; monotonic microseconds
     char name[kNameBytes];
-    std::uint32_t gap_wiring;  // the namespace's wiring under which the gaps were seen
     std::uint32_t gap_count;
-    Oid gap[kMaxGaps];  // relations that its builder has read and nothing watches
+    GapShared gap[kMaxGaps];
 
     core::EvictionShared order;         // `space`
     core::StatisticsShared statistics;  // striped counters, relaxed
