@@ -132,7 +132,8 @@ stage_tap() {
             pass "$(sed -n 's/^Files=1, Tests=\([0-9]*\).*/\1/p' "$out/tap-$name.log")"
         else
             cat "$out/tap-$name.log"
-            tail -n 40 "$folder/tmp_check/log/regress_log_$name" 2>/dev/null || true
+            grep -A 8 'not ok' "$folder/tmp_check/log/regress_log_$name" 2>/dev/null | head -n 60 || true
+            tail -n 20 "$folder/tmp_check/log/regress_log_$name" 2>/dev/null || true
             fail "tap $name"
         fi
     done
