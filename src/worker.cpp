@@ -327,22 +327,24 @@ void reload_if_asked() {
 
 // What somebody sets for a database or a role is meant for its clients.
 void use_own_settings() {
-    constexpr const char* kOwn[][2] = {{"default_transaction_isolation", "read committed"},
-                                       {"default_transaction_read_only", "off"},
-                                       {"default_transaction_deferrable", "off"},
-                                       {"statement_timeout", "0"},
-                                       {"lock_timeout", "500ms"},
-                                       // On disk, since flush() takes a row that is there for granted; but no
-                                       // standby is waited for, at the stop least of all.
-                                       {"synchronous_commit", "local"},
+    constexpr const char* kOwn[][2] = {
+        {"default_transaction_isolation", "read committed"},
+        {"default_transaction_read_only", "off"},
+        {"default_transaction_deferrable", "off"},
+        {"statement_timeout", "0"},
+        {"lock_timeout", "500ms"},
+        // On disk, since flush() takes a row that is there for granted; but no
+        // standby is waited for, at the stop least of all.
+        {"synchronous_commit", "local"},
 #if PG_VERSION_NUM >= 170000
-                                       {"transaction_timeout", "0"},
+        {"transaction_timeout", "0"},
 #endif
-                                       {"idle_in_transaction_session_timeout", "0"},
-                                       {"search_path", "pg_catalog"},
-                                       {"prompt_cache.memory", "on"},
-                                       {"prompt_cache.database", "on"},
-                                       {"role", "none"}};
+        {"idle_in_transaction_session_timeout", "0"},
+        {"search_path", "pg_catalog"},
+        {"prompt_cache.memory", "on"},
+        {"prompt_cache.database", "on"},
+        {"role", "none"}
+    };
     for (const auto& [name, value] : kOwn) SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
