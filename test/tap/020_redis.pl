@@ -12,7 +12,7 @@ use ChatDatabase;
 use RedisServer;
 
 my $redis = RedisServer->new;
-my $node = new_server('redis', "autovacuum = off\nprompt_cache.redis_timeout = '500ms'\n");
+my $node = new_server('redis', "autovacuum = off\nprompt_cache.redis_timeout = '1s'\n");
 load_chat($node, 'chat');
 my $count = 60;
 
@@ -238,11 +238,11 @@ is(sources(), "redis $count", 'started: filled');
 sources();
 $redis->signal('STOP');
 my $began = time;
-is(remote(q{SELECT g.source, clock_timestamp() - a.t < interval '1.2 s' FROM (SELECT clock_timestamp() AS t OFFSET 0) a,
+is(remote(q{SELECT g.source, clock_timestamp() - a.t < interval '2.5 s' FROM (SELECT clock_timestamp() AS t OFFSET 0) a,
         LATERAL (SELECT source FROM prompt_cache.get_or_build(5 + 0 * extract(epoch FROM a.t)::bigint) OFFSET 0) g}),
     'built|t', 'stopped: one lookup of three layers waits for one deadline');
 is(remote_exact(), "$count of $count", 'stopped: exact');
-cmp_ok(time - $began, '<', 10, 'stopped: all others wait for a few');
+cmp_ok(time - $began, '<', 20, 'stopped: all others wait for a few');
 is(health('state'), 'down', 'stopped: the breaker is open');
 $redis->signal('CONT');
 used_again('continued');
