@@ -291,7 +291,9 @@ const Namespace& namespace_under(const Judge& judge, std::string_view name) {
     }
     if (const Namespace* shared_copy = adopt_shared_copy(judge, name)) return *shared_copy;
     const std::optional<Dependency> dependency = depend_on(judge, star());
-    if (!dependency) return read_for(judge.snapshot, name);  // nobody can vouch for it: it holds for this snapshot
+    // Where nobody can vouch for it, it holds for this snapshot. Names of functions are looked up in caches.
+    if (!dependency || (judge.by == Judge::By::kMarks && !caches_are_as_new(judge.view)))
+        return read_for(judge.snapshot, name);
     const std::string_view flat = read_flat(name, CurrentMemoryContext);
     if (flat.empty()) complain_of_missing(name);
     memory::store(EntryKey(EntryKind::kNamespace, name), {.flags = dependency_flag(judge),

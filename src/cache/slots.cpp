@@ -15,6 +15,24 @@ core::Xid primary_since() noexcept {
     return boot.compare_exchange_strong(since, next, std::memory_order_acq_rel) ? next : since;
 }
 
+bool caches_are_as_new(const core::SnapshotView& view) {
+    static std::uint64_t heard_gen = 0;  // of `*`: all that marked it up to here
+    const core::SlotHistory star = star_slot().read();
+    if (star.gen == heard_gen) return true;
+    bool all_ended = true;
+    const auto is_heard_of = [&](core::Xid xid) {
+        const auto low = static_cast<TransactionId>(xid);
+        if (!TransactionIdIsNormal(low)) return true;
+        const bool ended = !TransactionIdIsCurrentTransactionId(low) && view.complete(xid);
+        all_ended = all_ended && ended;
+        return !ended || has_released_locks(low);
+    };
+    if (!std::all_of(star.xid, star.xid + star.n, is_heard_of) || !is_heard_of(star.dropped_max_xid)) return false;
+    AcceptInvalidationMessages();
+    if (all_ended) heard_gen = star.gen;
+    return true;
+}
+
 void mark_tags(std::span<const Tag> tags, core::Xid writer) {
     if (!shared) return;
     primary_since();

@@ -46,6 +46,12 @@ inline core::SlotShared& star_slot() noexcept {
 // cache; prepared transactions of before hold xmin down until they end.
 core::Xid primary_since() noexcept;
 
+// Functions, operators and types are taken from this backend's caches, which hear of a replacement some time after
+// snapshots see it: its messages are sent between the end of the transaction and that of its locks. True if all
+// that the snapshot sees has been heard of, so that the caches are no older than it. What is newer in them has
+// marked `*` since the snapshot, and is no MVCC.
+bool caches_are_as_new(const core::SnapshotView& view);
+
 // Marks every tag with the writer, the current top-level transaction or kFrozenXid. Everybody who is running
 // now is looked up first, which may raise an error; then nothing can.
 void mark_tags(std::span<const Tag> tags, core::Xid writer);

@@ -60,28 +60,6 @@ text* run_builder(const Namespace& space, std::string_view key, MemoryContext co
     return value;
 }
 
-// Functions, operators and types are taken from this backend's caches, which hear of a replacement some time after
-// snapshots see it: its messages are sent between the end of the transaction and that of its locks. True if all
-// that the snapshot sees has been heard of, so that the caches are no older than it. What is newer in them has
-// marked `*` since the snapshot, and is no MVCC.
-bool caches_are_as_new(const core::SnapshotView& view) {
-    static std::uint64_t heard_gen = 0;  // of `*`: all that marked it up to here
-    const core::SlotHistory star = star_slot().read();
-    if (star.gen == heard_gen) return true;
-    bool all_ended = true;
-    const auto is_heard_of = [&](core::Xid xid) {
-        const auto low = static_cast<TransactionId>(xid);
-        if (!TransactionIdIsNormal(low)) return true;
-        const bool ended = !TransactionIdIsCurrentTransactionId(low) && view.complete(xid);
-        all_ended = all_ended && ended;
-        return !ended || has_released_locks(low);
-    };
-    if (!std::all_of(star.xid, star.xid + star.n, is_heard_of) || !is_heard_of(star.dropped_max_xid)) return false;
-    AcceptInvalidationMessages();
-    if (all_ended) heard_gen = star.gen;
-    return true;
-}
-
 }  // namespace
 
 text* build_value(ValueContext& context, std::string_view key, BuildLocal& build) {
