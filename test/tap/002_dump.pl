@@ -17,7 +17,7 @@ my %ways = (
         my ($from, $database, $file) = @_;
         $target->safe_psql('postgres', "CREATE DATABASE $database TEMPLATE template0");
         $source->command_ok([ 'pg_dump', '-f', $file, $from ], "pg_dump of $from");
-        is(join(' ', sort { $a cmp $b } slurp_file($file) =~ /^COPY prompt_cache\.(\w+)/mg), 'application attachment', "$from: the wiring is dumped, and nothing that was cached");
+        is(join(' ', sort { $a cmp $b } slurp_file($file) =~ /^COPY prompt_cache\.(\w+)/mg), 'application attachment namespace reader watch', "$from: the wiring is dumped, and nothing that was cached");
         $target->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $database, '-f', $file ], "restored into $database");
     },
     # Over a database that has everything already, with other contents.

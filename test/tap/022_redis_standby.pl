@@ -48,7 +48,7 @@ my @writes = (
     q{UPDATE users SET tenant_id = 1 + (random() * 4)::int WHERE user_id = 9},
     q{BEGIN; SAVEPOINT a; UPDATE users SET system_prompt = 'undone' WHERE user_id <= 50; ROLLBACK TO a; UPDATE users SET system_prompt = NULL WHERE user_id = 11; COMMIT},
     q{BEGIN; UPDATE users SET system_prompt = 'never' WHERE user_id < 20; ROLLBACK},
-    q{SELECT prompt_cache._clean_up()},
+    q{SELECT prompt_cache._compact_nonces()},
     q{DELETE FROM users WHERE user_id = 60; INSERT INTO users VALUES (60, 1, 'again')});
 sub load_both
 {
