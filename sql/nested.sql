@@ -20,7 +20,7 @@ SELECT n, look(n, '42') FROM spaces;
 SELECT n, look(n, '42') FROM spaces;
 UPDATE users SET system_prompt = 'U2';
 SELECT n, look(n, '42') FROM spaces;
-UPDATE users SET tenant_id = NULL, system_prompt = NULL;
+UPDATE users SET tenant_id = NULL, system_prompt = 'U3';
 SELECT n, look(n, '42') FROM spaces;
 INSERT INTO users VALUES (43, 1, NULL);
 SELECT n, look(n, '42') FROM spaces WHERE n = 'by_many';
@@ -57,6 +57,7 @@ SELECT durable FROM prompt_cache._namespace('parts'::text);
 SELECT prompt_cache.drop_namespace('parts');
 
 -- A name in another encoding may be longer than one may be.
+\set VERBOSITY terse
 INSERT INTO prompt_cache.namespace (namespace, wiring, ttl, max_entries, sliding, redis) VALUES (repeat('n', 64), 1, '0', 0, false, false);
 SELECT prompt_cache.detach();
 DROP TABLE parts;
