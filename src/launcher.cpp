@@ -8,6 +8,7 @@
 #include "cache/memory.hpp"
 #include "cache/saving.hpp"
 #include "pg/postgres.hpp"
+#include "process.hpp"
 #include "worker.hpp"
 
 extern "C" {
@@ -99,11 +100,7 @@ void launcher_exits(int, Datum) {
 }  // namespace
 
 PC_WORKER(pc_launcher_main) {
-    pqsignal(SIGINT, SIG_IGN);
-    pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-    pqsignal(SIGHUP, SignalHandlerForConfigReload);
-    BackgroundWorkerUnblockSignals();
-    BackgroundWorkerInitializeConnection(nullptr, nullptr, 0);  // to be seen in pg_stat_activity; no database
+    begin_process();
     before_shmem_exit(launcher_exits, static_cast<Datum>(0));
     LWLockAcquire(shared.saving_lock, LW_EXCLUSIVE);
     shared.saving->launcher = MyProcPid;
@@ -117,10 +114,7 @@ PC_WORKER(pc_launcher_main) {
         MemoryContextSwitchTo(scratch);
         CHECK_FOR_INTERRUPTS();
         if (ShutdownRequestPending) proc_exit(1);  // by hand: the postmaster starts another one
-        if (ConfigReloadPending) {
-            ConfigReloadPending = false;
-            ProcessConfigFile(PGC_SIGHUP);
-        }
+        reload_if_asked();
         const std::int64_t next = start_workers();
         const std::int64_t left = std::max<std::int64_t>(next - memory::now(), 0) / 1000 + 1;
         WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, static_cast<long>(left),
@@ -130,15 +124,7 @@ PC_WORKER(pc_launcher_main) {
 }
 
 void register_launcher() {
-    BackgroundWorker worker{};
-    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-    worker.bgw_restart_time = 5;
-    strlcpy(worker.bgw_name, "prompt_cache launcher", BGW_MAXLEN);
-    strlcpy(worker.bgw_type, "prompt_cache launcher", BGW_MAXLEN);
-    strlcpy(worker.bgw_library_name, "prompt_cache", BGW_MAXLEN);
-    strlcpy(worker.bgw_function_name, "pc_launcher_main", BGW_MAXLEN);
-    RegisterBackgroundWorker(&worker);
+    register_process("prompt_cache launcher", "pc_launcher_main", BgWorkerStart_RecoveryFinished);
 }
 
 }  // namespace prompt_cache

@@ -18,6 +18,7 @@
 #include "cache/shared.hpp"
 #include "pg/postgres.hpp"
 #include "pg/settings.hpp"
+#include "process.hpp"
 #include "redis_worker.hpp"
 #include "tier/feed.hpp"
 #include "tier/redis.hpp"
@@ -353,14 +354,6 @@ void worker_exits(int, Datum) {
     LWLockRelease(redis_memory.lock);
 }
 
-void reload_if_asked() {
-    CHECK_FOR_INTERRUPTS();
-    if (!ConfigReloadPending) return;
-    ConfigReloadPending = false;
-    ProcessConfigFile(PGC_SIGHUP);
-    probed_local = resolved_local = 0;
-}
-
 // How long nothing can happen of which nobody tells.
 long nap() {
     if (!redis_config().on) return 60 * 1000;
@@ -371,13 +364,8 @@ long nap() {
 
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) void pc_redis_worker_main(Datum);
-void pc_redis_worker_main(Datum) {
-    pqsignal(SIGINT, SIG_IGN);
-    pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-    pqsignal(SIGHUP, SignalHandlerForConfigReload);
-    BackgroundWorkerUnblockSignals();
-    BackgroundWorkerInitializeConnection(nullptr, nullptr, 0);  // to be seen in pg_stat_activity; no database
+PC_WORKER(pc_redis_worker_main) {
+    begin_process();
     before_shmem_exit(worker_exits, static_cast<Datum>(0));
     LWLockAcquire(redis_memory.lock, LW_EXCLUSIVE);
     redis_memory.state->worker = MyProcPid;
@@ -388,7 +376,8 @@ void pc_redis_worker_main(Datum) {
         MemoryContextReset(scratch);
         MemoryContextSwitchTo(scratch);
         if (ShutdownRequestPending) proc_exit(1);  // by hand: the postmaster starts another one
-        reload_if_asked();
+        CHECK_FOR_INTERRUPTS();
+        if (reload_if_asked()) probed_local = resolved_local = 0;
         if (redis_config().on) {
             resolve(!redis_memory.state->breaker.closed());
             probe();
@@ -403,15 +392,7 @@ void pc_redis_worker_main(Datum) {
 }
 
 void register_redis_worker() {
-    BackgroundWorker worker{};
-    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-    worker.bgw_start_time = BgWorkerStart_ConsistentState;
-    worker.bgw_restart_time = 5;
-    strlcpy(worker.bgw_name, "prompt_cache redis", BGW_MAXLEN);
-    strlcpy(worker.bgw_type, "prompt_cache redis", BGW_MAXLEN);
-    strlcpy(worker.bgw_library_name, "prompt_cache", BGW_MAXLEN);
-    strlcpy(worker.bgw_function_name, "pc_redis_worker_main", BGW_MAXLEN);
-    RegisterBackgroundWorker(&worker);
+    register_process("prompt_cache redis", "pc_redis_worker_main", BgWorkerStart_ConsistentState);
 }
 
 }  // namespace prompt_cache

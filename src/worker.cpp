@@ -21,6 +21,7 @@
 #include "cache/upkeep.hpp"
 #include "pg/catalog.hpp"
 #include "pg/settings.hpp"
+#include "process.hpp"
 
 extern "C" {
 #include "postmaster/bgworker.h"
@@ -317,12 +318,6 @@ void keep_house() {
     }
     with_place([&](SavingDatabaseShared& place) { end_upkeep(place, upkeep); });
     if (upkeep.done() && whole) tell(SavingDatabaseShared::kHousekeeping, nullptr);
-}
-
-void reload_if_asked() {
-    if (!ConfigReloadPending) return;
-    ConfigReloadPending = false;
-    ProcessConfigFile(PGC_SIGHUP);
 }
 
 // What somebody sets for a database or a role is meant for its clients.
