@@ -343,8 +343,12 @@ void use_own_settings() {
     for (const auto& [name, value] : kOwn) SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
+// The postmaster signals a process and then its group, so that one request may come twice.
 void stop_soon(SIGNAL_ARGS) {
-    if (ShutdownRequestPending)
+    static volatile std::int64_t asked_local = 0;
+    const std::int64_t now = memory::now();
+    if (!ShutdownRequestPending) asked_local = now;
+    if (now - asked_local > kSecond)
         die(postgres_signal_arg);
     else
         SignalHandlerForShutdownRequest(postgres_signal_arg);

@@ -66,15 +66,17 @@ $node->safe_psql('interrupted', 'UPDATE pace SET seconds = 0');
 all_saved('but the next one saves it all', 'interrupted');
 
 $worker = slow_chat('terminated', 0.02);
+kill 'TERM', $worker;    # the postmaster signals a process, and then its group
+sleep 0.02;
 kill 'TERM', $worker;
 ok(is_gone($worker, 4), 'SIGTERM ends it');
 is($node->safe_psql('terminated', $saved), '60 of 60', 'when it has saved everything');
 
 $worker = slow_chat('killed', 60);
 kill 'TERM', $worker;
-sleep 0.2;
+sleep 1.2;
 kill 'TERM', $worker;
-ok(is_gone($worker, 2), 'a second SIGTERM ends it at once');
+ok(is_gone($worker, 1), 'a second SIGTERM, a second later, ends it at once');
 $worker = slow_chat('stuck', 60);
 my $stuck_since = time;
 ok(is_gone($worker, 8), 'what does not end is ended');
