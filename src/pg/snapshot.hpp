@@ -14,36 +14,39 @@ inline core::Xid full_xid(TransactionId xid) noexcept {
            static_cast<std::int64_t>(static_cast<std::int32_t>(xid - static_cast<std::uint32_t>(base)));
 }
 
-// The view borrows the snapshot's arrays: it must not outlive the snapshot. In recovery the running ids,
-// top-level ones included, are listed in subxip; on a primary the top-level ones in xip.
+// What was running when the snapshot was taken. In recovery these ids, top-level ones included, are listed in
+// subxip; on a primary the top-level ones in xip.
+inline std::span<const std::uint32_t> running_in(Snapshot snapshot) noexcept {
+    if (!snapshot->takenDuringRecovery) return {snapshot->xip, snapshot->xcnt};
+    return {snapshot->subxip, static_cast<std::size_t>(std::max(snapshot->subxcnt, 0))};
+}
+
+// The view borrows the snapshot's arrays: it must not outlive the snapshot.
 inline core::SnapshotView view_of(Snapshot snapshot) noexcept {
     core::SnapshotView view;
     view.xmin = full_xid(snapshot->xmin);
     view.xmax = full_xid(snapshot->xmax);
-    view.running =
-        snapshot->takenDuringRecovery
-            ? std::span<const std::uint32_t>{snapshot->subxip,
-                                             static_cast<std::size_t>(std::max(snapshot->subxcnt, 0))}
-            : std::span<const std::uint32_t>{snapshot->xip, snapshot->xcnt};
+    view.running = running_in(snapshot);
     return view;
 }
 
-// Two snapshots of one backend with the same identity see the same rows: with the same bounds the set of
-// running ids can only have shrunk, so that the same number of them is the same set.
+// Two snapshots of one backend with the same identity see the same rows. To count what was running would not do:
+// while PREPARE TRANSACTION waits for a standby its id is listed twice, in the place of one that has ended.
 struct SnapshotIdentity {
     LocalTransactionId transaction = InvalidLocalTransactionId;
     TransactionId xmin = 0;
     TransactionId xmax = 0;
-    std::uint32_t running = 0;
-    std::int32_t running_in_recovery = 0;
     CommandId command = 0;
+    std::uint64_t running = 0;  // a hash
 
     bool operator==(const SnapshotIdentity&) const = default;
 };
 
 inline SnapshotIdentity identity_of(Snapshot snapshot) noexcept {
-    return {local_transaction_id(), snapshot->xmin,    snapshot->xmax,
-            snapshot->xcnt,         snapshot->subxcnt, snapshot->curcid};
+    const std::span<const std::uint32_t> running = running_in(snapshot);
+    return {local_transaction_id(), snapshot->xmin, snapshot->xmax, snapshot->curcid,
+            hash_bytes_extended(reinterpret_cast<const unsigned char*>(running.data()),
+                                static_cast<int>(running.size_bytes()), 0)};
 }
 
 // The snapshot under which the calling statement reads, if it is one that the cache can judge.

@@ -8,7 +8,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use ChatDatabase;
 
-my $node = new_server('prepared', "autovacuum = off\nrestart_after_crash = on\n");
+my $node = new_server('prepared', "autovacuum = off\nrestart_after_crash = on\nwal_level = replica\nmax_wal_senders = 2\n");
 load_chat($node, 'chat');
 
 sub sql { return $node->safe_psql('chat', shift); }
@@ -40,6 +40,33 @@ is(text_of(6), 'built: prepared', 'by all its rows');
 like($old->query_safe('SELECT prompt_cache.prompt(1)'), qr/plain 1$/, 'a snapshot of before keeps the old text');
 is(text_of(1), 'memory: prepared', 'and others the new one');
 $old->query_safe('COMMIT');
+
+# While PREPARE TRANSACTION waits for a standby, the server lists its transaction twice in snapshots. So of two snapshots with the same
+# bounds, and as many running, one may see a commit that the other does not.
+{
+    my ($prepares, $writes, $reads) = map { $node->background_psql('chat') } 1 .. 3;
+    $_->query_safe('SET synchronous_commit = local') for $writes, $reads;
+    sql(q{ALTER SYSTEM SET synchronous_standby_names = 'nobody'});
+    sql('SELECT pg_reload_conf()');
+    $node->poll_query_until('chat', q{SELECT current_setting('synchronous_standby_names') = 'nobody'}) or die 'no reload';
+    $prepares->query_safe(q{BEGIN; UPDATE users SET system_prompt = 'waits' WHERE user_id = 20});
+    $writes->query_safe(q{BEGIN; UPDATE users SET system_prompt = 'written' WHERE user_id = 3});
+    sql(q{SET synchronous_commit = local; UPDATE users SET system_prompt = 'closes' WHERE user_id = 21});
+    my $ask = q{SELECT source || ' ' || (prompt LIKE '%plain 3') FROM prompt_cache.get_or_build(3)};
+    my $seen = q{SELECT pg_snapshot_xmin(s) || ' ' || pg_snapshot_xmax(s) FROM pg_current_snapshot() s};
+    $reads->query_safe('SET prompt_cache.memory = off');
+    is($reads->query_safe($ask), 'database true', 'before the commit the row is good');
+    my $bounds = $reads->query_safe($seen);
+    $prepares->query_until(qr/asked/, "\\echo asked\nPREPARE TRANSACTION 'waits';\n");
+    $node->poll_query_until('chat', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'}) or die 'PREPARE does not wait';
+    $writes->query_safe('COMMIT');
+    is($reads->query_safe($seen), $bounds, 'the bounds are those of before');
+    is($reads->query_safe($ask), 'built false', 'after the commit it is not');
+    sql('ALTER SYSTEM RESET synchronous_standby_names');
+    sql('SELECT pg_reload_conf()');
+    $prepares->query_safe(q{ROLLBACK PREPARED 'waits'});
+    $_->quit for $prepares, $writes, $reads;
+}
 
 # Each way for a server to end, with transactions prepared before it
 my %end = (
