@@ -61,6 +61,7 @@ sql(q{
                 UPDATE "group" SET deleted_at = CASE WHEN deleted_at IS NULL THEN now() END WHERE id = 'g' || 1 + edits / 10 % 5;
             END IF;
             COMMIT;
+            PERFORM pg_sleep(0.005);
         END LOOP;
     END $$});
 my $invalidations = q{SELECT invalidations FROM prompt_cache.stats WHERE namespace = 'prompt'};
