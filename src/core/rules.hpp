@@ -21,6 +21,7 @@ enum class Rule : std::uint32_t {
     kBootAtPromotion,    // the bound is taken after recovery ended, not before
     kOwnDirty,           // own uncommitted changes bypass
     kOwnDdl,             // own uncommitted DDL on a tracked relation bypasses
+    kUnseenDdl,          // who writes bypasses where its snapshot does not see all DDL: it fires the triggers of now
     kStatementInFlight,  // own statement still writing bypasses
     kPremarkedNonce,     // a write after the own PRE_COMMIT leaves nonce and mark at once
     kVacuum,             // VACUUM and ANALYZE are no change

@@ -143,10 +143,19 @@ stage_tap() {
 stage_load() {
     if PG_CONFIG=$pg_config DURATION=${DURATION:-120} "$here/test/load/run" >"$out/load.log" 2>&1 </dev/null; then
         pass
+        tail -n 25 "$out/load.log"
     else
-        fail "load"
+        cat "$out/load.log"
+        fail "load:"$'\n'"$(load_faults "$out/load.log")"
     fi
-    if [ "$failed" -gt 0 ]; then cat "$out/load.log"; else tail -n 25 "$out/load.log"; fi
+}
+
+# What is wrong in a log of the load, and in which round; where nothing says it, how the log ends.
+load_faults() {
+    awk '/^---/ { round = $0 }
+         /^(VIOLATION|too few|[0-9]+:|[0-9A-Z]{5} )/ || (told && /^    /) { if (round != "") print round; round = ""; print; told = 1; lines++; next }
+         { told = 0 }
+         END { exit lines == 0 }' "$1" || tail -n 15 "$1"
 }
 
 # The negative controls: without a rule of the protocol its test must see a wrong answer.

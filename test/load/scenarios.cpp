@@ -146,6 +146,49 @@ void own_ddl(Scene& s) {
     s.exact(s.a, "after the rollback");
 }
 
+// A write fires the triggers of now, even where its snapshot still sees others.
+void unseen_ddl(Scene& s) {
+    Session old_snapshot(s.conninfo(), "scenario old snapshot");
+    for (Session* session : {&s.a, &old_snapshot})
+        session->run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM load.tenants");
+    s.b.run("ALTER TABLE load.users DISABLE TRIGGER ALL");
+    s.exact(old_snapshot, "in a snapshot of before");
+    s.a.run("UPDATE load.users SET system_prompt = 'second' WHERE id IN (1, 2)");
+    s.exact(s.a, "own change of what is cached, with triggers off");
+    s.exact(s.a, "own change of what is not cached, with triggers off", 2);
+    s.exact(old_snapshot, "somebody else's uncommitted change", 2);
+    s.a.run("COMMIT");
+    s.exact(old_snapshot, "somebody else's change", 2);
+    s.exact(s.a, "in a new snapshot", 2);
+    old_snapshot.run("COMMIT");
+}
+
+// The same with the trigger of a watch.
+void unseen_unwatch(Scene& s) {
+    s.c.run("INSERT INTO load.messages VALUES ('first')");
+    s.c.run(
+        "CREATE FUNCTION load.one(key text) RETURNS text LANGUAGE sql STABLE AS"
+        " $$ SELECT body FROM load.messages WHERE key <> '' $$");
+    s.c.run("SELECT prompt_cache.create_namespace('ones', 'load.one(text)')");
+    s.c.run("SELECT prompt_cache.watch('load.messages', 'ones')");
+    const auto exact = [&s](Session& session, const std::string& when, const std::string& key) {
+        const Rows rows = session.run("SELECT prompt_cache.fetch('ones', $1), body FROM load.messages", {key});
+        s.expect(rows.text(0, 0) == rows.text(0, 1), when + ": \"" + rows.text(0, 0) + "\"");
+    };
+    Session old_snapshot(s.conninfo(), "scenario old snapshot");
+    for (Session* session : {&s.a, &old_snapshot})
+        session->run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM load.tenants");
+    s.b.run("SELECT prompt_cache.unwatch('load.messages', 'ones')");
+    exact(old_snapshot, "in a snapshot of before", "cached");
+    s.a.run("UPDATE load.messages SET body = 'second'");
+    exact(s.a, "own change of what is cached, no longer watched", "cached");
+    exact(s.a, "own change of what is not cached, no longer watched", "other");
+    exact(old_snapshot, "somebody else's uncommitted change", "other");
+    s.a.run("COMMIT");
+    exact(old_snapshot, "somebody else's change", "other");
+    old_snapshot.run("COMMIT");
+}
+
 // An AFTER trigger that comes before ours looks up the row that its own statement has changed.
 void in_flight(Scene& s) {
     s.c.run(
@@ -313,6 +356,8 @@ const Named kAll[] = {
     {"old_snapshot", old_snapshot, true},
     {"own_change", own_change, true},
     {"own_ddl", own_ddl, true},
+    {"unseen_ddl", unseen_ddl, true},
+    {"unseen_unwatch", unseen_unwatch, true},
     {"in_flight", in_flight, true},
     {"late_writer", late_writer, true},
     {"vacuum", vacuum, true},
