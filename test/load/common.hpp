@@ -36,6 +36,7 @@ struct Options {
     std::string mix;  // this kind of writer only
     bool partitioned = false;
     bool hits_required = true;  // fewer than half memory hits fail the run
+    bool redis_required = false;  // fewer than one miss in five from Redis, on either server, fails it too
     bool large = true;          // a quarter of the users has 130 kB prompts, which a small cache must evict
 };
 

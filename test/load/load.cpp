@@ -19,7 +19,7 @@ void usage() {
         "load [--primary CONNINFO] [--standby CONNINFO] [--duration SECONDS] [--reads N] [--readers N] "
         "[--writers N]\n"
         "     [--keys N] [--think MICROSECONDS] [--seed N] [--mix KIND] [--partitioned] [--small] "
-        "[--any-hits]\n");
+        "[--any-hits] [--redis]\n");
 }
 
 bool parse(int argc, char** argv, Options& options) {
@@ -27,6 +27,10 @@ bool parse(int argc, char** argv, Options& options) {
         const std::string name = argv[i];
         if (name == "--partitioned") {
             options.partitioned = true;
+            continue;
+        }
+        if (name == "--redis") {
+            options.redis_required = true;
             continue;
         }
         if (name == "--small") {
@@ -85,6 +89,10 @@ Counted counted(const Options& options) {
     return {rows.null(0, 0) ? -1 : std::stod(rows.text(0, 0)), rows.number(0, 1)};
 }
 
+bool uses_redis(const Sources& sources) {
+    return 5 * sources.redis >= sources.reads - sources.memory;
+}
+
 int summary(const Options& options, Tally& tally, Violations& violations, History& history, double seconds,
             const Counted& server) {
     const std::int64_t judged = history.judge(violations);
@@ -122,7 +130,9 @@ int summary(const Options& options, Tally& tally, Violations& violations, Histor
     std::printf("\n");
     const bool enough = reads > 0 && (!options.hits_required || (share >= 50 && server.behind != 0));
     if (!enough) std::printf("too few memory hits: a cache that bypasses everything passes any oracle\n");
-    return violations.total() == 0 && enough ? 0 : 1;
+    const bool remote = !options.redis_required || (uses_redis(tally.primary) && uses_redis(tally.standby));
+    if (!remote) std::printf("too few answers of Redis: not one miss in five\n");
+    return violations.total() == 0 && enough && remote ? 0 : 1;
 }
 
 // Until the standby has the schema.
