@@ -121,7 +121,7 @@ Tag star() noexcept {
 bool still_holds(const Judge& judge, const Attachment& local) {
     if (!local.dependency || by_local != judge.by) return false;
     return judge.by == Judge::By::kMarks ? marks_agree(judge, *local.dependency)
-                                         : stamp_under(star(), judge.snapshot) == local.dependency->stamp();
+                                         : stamp_under(star(), judge) == local.dependency->stamp();
 }
 
 bool adopt_shared_copy(const Judge& judge, Attachment& local) {

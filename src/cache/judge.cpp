@@ -20,7 +20,7 @@ bool take_hit_behind() noexcept {
 }
 
 std::optional<Dependency> depend_on(const Judge& judge, Tag tag) {
-    if (judge.by == Judge::By::kStamps) return Dependency(stamp_under(tag, judge.snapshot));
+    if (judge.by == Judge::By::kStamps) return Dependency(stamp_under(tag, judge));
     if (judge.by != Judge::By::kMarks) return std::nullopt;
     const std::optional<std::uint64_t> gen = slot_of(tag).read_locked().store_generation(judge.view);
     if (!gen) return std::nullopt;
@@ -51,7 +51,7 @@ bool has_heard_of_ddl(const Judge& judge) {
 }
 
 Stamp shared_stamp(const Judge& judge, Tag tag) {
-    if (judge.by != Judge::By::kMarks) return stamp_under(tag, judge.snapshot);
+    if (judge.by != Judge::By::kMarks) return stamp_under(tag, judge);
     const EntryKey key(EntryKind::kStamp, {reinterpret_cast<const char*>(&tag.hash), sizeof(tag.hash)});
     FoundEntry found;
     Stamp stamp;
@@ -60,7 +60,7 @@ Stamp shared_stamp(const Judge& judge, Tag tag) {
         memory::read_value(found, reinterpret_cast<char*>(&stamp)) && memory::still_there(found))
         return stamp;
 
-    stamp = stamp_under(tag, judge.snapshot);
+    stamp = stamp_under(tag, judge);
     if (const auto dependency = depend_on(judge, tag))
         memory::store(key, {.flags = kFound,
                             .pointer = {},

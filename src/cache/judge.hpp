@@ -26,7 +26,14 @@ struct Judge {
     core::Xid since = 0;  // primary_since() when the judge was made
     By by = By::kNothing;
     Bypass bypass = Bypass::kNone;  // why it is nothing
+    SnapshotIdentity identity;      // of the snapshot, where stamps decide
 };
+
+// The stamp that the judge's snapshot sees.
+inline Stamp stamp_under(Tag tag, const Judge& judge) {
+    return judge.by == Judge::By::kStamps ? stamp_under(tag, judge.snapshot, judge.identity)
+                                          : stamp_under(tag, judge.snapshot);
+}
 
 // The verdict of core/slot.hpp, the common case in line. The rest also notes whether the entry was hit
 // although its tag was marked since, by a writer that the snapshot does not see.
@@ -46,7 +53,7 @@ bool agrees(const Judge& judge, const Dependency& dependency, bool by_stamp, Tag
         case Judge::By::kMarks:
             return !by_stamp && marks_agree(judge, dependency);
         case Judge::By::kStamps:
-            return by_stamp && stamp_under(tag(), judge.snapshot) == dependency.stamp();
+            return by_stamp && stamp_under(tag(), judge) == dependency.stamp();
         case Judge::By::kNothing:
             break;
     }

@@ -48,7 +48,7 @@ bool stamp_is_current(const Stamp& seen, const Stamp& carried) {
 // The user's stamp concerns one row, the others many.
 Stamp stamp_seen(const LookupContext& context, core::LayerIndex layer, std::string_view key) {
     const Tag tag = layer_tag(layer, key);
-    return layer == core::kUserLayer ? stamp_under(tag, context.judge.snapshot)
+    return layer == core::kUserLayer ? stamp_under(tag, context.judge)
                                      : shared_stamp(context.judge, tag);
 }
 

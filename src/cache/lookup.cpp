@@ -166,11 +166,7 @@ const char* name_of(Source source) noexcept {
 LookupContext open_lookup() {
     LookupContext context;
     take_hit_behind();  // of a lookup that an error ended
-    if (!context.judge.snapshot) {
-        PushActiveSnapshot(GetTransactionSnapshot());
-        context.judge.snapshot = GetActiveSnapshot();
-        context.pushed = true;
-    }
+    context.pushed = lend_snapshot(context.judge);
     context.around = building::begin_lookup();
 
     if (context.bypass == Bypass::kSerializable && !has_own_ddl()) {

@@ -14,7 +14,7 @@ Stamp stamp_seen(const RemoteContext& context, Tag tag) {
         case TagClass::kAll:
             return context.star;
         case TagClass::kRow:
-            return stamp_under(tag, context.judge.snapshot);
+            return stamp_under(tag, context.judge);
         default:
             return shared_stamp(context.judge, tag);
     }
@@ -42,7 +42,7 @@ bool may_outlive(const RemoteContext& context) {
     if (context.judge.by == Judge::By::kMarks) return star_slot().read().all_complete(context.judge.view);
     if (context.judge.by != Judge::By::kStamps || IsInParallelMode()) return false;
     const Tag star(TagKind::kAll);
-    const Stamp seen = stamp_under(star, context.judge.snapshot);
+    const Stamp seen = stamp_under(star, context.judge);
     Snapshot latest = RegisterSnapshot(GetLatestSnapshot());
     const Stamp now = stamp_under(star, latest);
     UnregisterSnapshot(latest);

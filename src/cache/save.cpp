@@ -56,7 +56,7 @@ bool save_layers(LookupContext& context, std::string_view user_key, const Layers
         row.lengths[layer] = layers.layer[layer].text.size();
     row.stamps[kStarStamp] = durable_star(context);
     row.stamps[kApplicationStamp] = shared_stamp(context.judge, Tag(TagKind::kApplication));
-    row.stamps[kUserStamp] = stamp_under(Tag(TagKind::kUser, user_key), context.judge.snapshot);
+    row.stamps[kUserStamp] = stamp_under(Tag(TagKind::kUser, user_key), context.judge);
     if (user.pointer)
         row.stamps[kTenantStamp] = shared_stamp(context.judge, Tag(TagKind::kTenant, *user.pointer));
     return write_row(user_key, row);

@@ -239,7 +239,15 @@ Judge open_judge() {
     if (shared) judge.since = primary_since();
     judge.bypass = why_bypass(judge);
     if (judge.bypass == Bypass::kNone) judge.by = judge.since == 0 ? Judge::By::kStamps : Judge::By::kMarks;
+    if (judge.by == Judge::By::kStamps) judge.identity = identity_of(judge.snapshot);
     return judge;
+}
+
+bool lend_snapshot(Judge& judge) {
+    if (judge.snapshot) return false;
+    PushActiveSnapshot(GetTransactionSnapshot());
+    judge.snapshot = GetActiveSnapshot();
+    return true;
 }
 
 bool has_own_ddl() noexcept {

@@ -34,6 +34,9 @@ void install_transaction_hooks();
 struct Judge;
 Judge open_judge();
 
+// Lends a caller without a snapshot, who bypasses, the transaction's to build under. True: pop it in the end.
+bool lend_snapshot(Judge& judge);
+
 // Relations and catalog objects (expression_objects.hpp) whose definition this transaction has changed (or,
 // harmlessly, somebody else meanwhile).
 bool has_own_ddl() noexcept;

@@ -206,11 +206,7 @@ ValueContext open_value_context(std::string_view name) {
     context.judge = open_judge();
     context.bypass = context.judge.bypass;
     take_hit_behind();  // of a lookup that an error ended
-    if (!context.judge.snapshot) {
-        PushActiveSnapshot(GetTransactionSnapshot());
-        context.judge.snapshot = GetActiveSnapshot();
-        context.pushed = true;
-    }
+    context.pushed = lend_snapshot(context.judge);
     context.around = building::begin_lookup();
     context.uncached = context.around && context.around->uncached;
 

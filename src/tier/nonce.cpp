@@ -87,10 +87,13 @@ void forget_stamps() noexcept {
 }
 
 Stamp stamp_under(Tag tag, Snapshot snapshot) {
+    return stamp_under(tag, snapshot, identity_of(snapshot));
+}
+
+Stamp stamp_under(Tag tag, Snapshot snapshot, SnapshotIdentity identity) {
     // Own nonces are written at the very end, so within a transaction the command does not matter; and from
     // one transaction to the next nothing but the snapshot does, as long as none had an id (see
     // forget_stamps).
-    SnapshotIdentity identity = identity_of(snapshot);
     identity.transaction = InvalidLocalTransactionId;
     identity.command = 0;
     if (stamps_local.snapshot != identity || stamps_local.database != MyDatabaseId) {

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "pg/postgres.hpp"
+#include "pg/snapshot.hpp"
 #include "tier/tag.hpp"
 
 namespace prompt_cache {
@@ -26,6 +27,8 @@ void insert_nonces(std::span<const Tag> tags);
 // The stamp that the snapshot sees: an index probe, or none if this backend has asked under the same snapshot
 // before.
 Stamp stamp_under(Tag tag, Snapshot snapshot);
+// The same for who asks several times and has the snapshot's identity at hand.
+Stamp stamp_under(Tag tag, Snapshot snapshot, SnapshotIdentity identity);
 
 // At the end of a transaction that had an id. A snapshot leaves out the own id, so that one taken before the
 // commit and one taken after it can be the same numbers, while only the second sees the own nonces.
