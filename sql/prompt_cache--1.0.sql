@@ -204,7 +204,7 @@ BEGIN
           JOIN pg_inherits i ON i.inhparent = tree.relation
     )
     SELECT tree.role, tree.relation, tree.is_root,
-           (SELECT string_agg(convert_to(a.argument, getdatabaseencoding()) || '\x00'::bytea, ''::bytea ORDER BY a.n)
+           (SELECT string_agg(convert_to(a.argument, getdatabaseencoding()) || decode('00', 'hex'), ''::bytea ORDER BY a.n)
               FROM root, unnest(root.arguments) WITH ORDINALITY AS a(argument, n) WHERE root.role = tree.role)
       FROM tree;
 END
@@ -316,7 +316,8 @@ $$;
 COMMENT ON FUNCTION prompt_cache._usable_pointer(oid, text, text) IS 'Can a column hold the tenant''s key?';
 
 CREATE FUNCTION prompt_cache._attachment(
-    OUT user_key_type text, OUT tenant_key_type text, OUT owners oid[], OUT queries text[], OUT problem text,
+    OUT user_key_type text, OUT tenant_key_type text, OUT owners oid[], OUT tables oid[], OUT queries text[], OUT conditions text[],
+    OUT problem text,
     OUT sound boolean, OUT durable boolean, OUT sources oid[], OUT schemas oid[], OUT objects integer[], OUT versions integer[], OUT storage bigint)
 RETURNS SETOF record LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -326,20 +327,22 @@ BEGIN
     SELECT ut.name, tt.name,
            ARRAY[(SELECT c.relowner FROM pg_class c WHERE c.oid = 'prompt_cache.application'::regclass),
                  coalesce(t.relowner, 0), coalesce(u.relowner, 0)],
-           ARRAY['SELECT prompt FROM ONLY prompt_cache.application',
+           ARRAY['prompt_cache.application'::regclass::oid, coalesce(t.oid, 0), coalesce(u.oid, 0), coalesce(u.oid, 0)],
+           -- Up to the table's name, which is looked up when the table is locked, and behind it.
+           ARRAY['SELECT prompt FROM ONLY ',
                  CASE WHEN t.oid IS NOT NULL THEN
-                     format('SELECT %s::pg_catalog.text FROM %s %s t WHERE t.%I OPERATOR(pg_catalog.=) $1',
-                            prompt_cache._prompt_of_row(t.oid, a.tenant_prompt, 't'), CASE t.relkind WHEN 'r' THEN 'ONLY' END, a.tenants, a.tenant_key)
+                     format('SELECT %s::pg_catalog.text FROM %s ', prompt_cache._prompt_of_row(t.oid, a.tenant_prompt, 't'),
+                            CASE t.relkind WHEN 'r' THEN 'ONLY' END)
                  ELSE '' END,
-                 coalesce(format('SELECT %s::pg_catalog.text, %s FROM %s %s u WHERE u.%I OPERATOR(pg_catalog.=) $1',
-                        prompt_cache._prompt_of_row(u.oid, a.user_prompt, 'u'),
+                 coalesce(format('SELECT %s::pg_catalog.text, %s FROM %s ', prompt_cache._prompt_of_row(u.oid, a.user_prompt, 'u'),
                         CASE WHEN t.oid IS NOT NULL
                              THEN format('u.%I::pg_catalog.%s::pg_catalog.text', a.user_tenant,
                                          CASE tt.name WHEN 'bigint' THEN 'int8' ELSE tt.name END)
                              ELSE 'NULL::pg_catalog.text' END,
-                        CASE u.relkind WHEN 'r' THEN 'ONLY' END, a.users, a.user_key), ''),
-                 coalesce(format('SELECT 1 FROM %s %s u WHERE u.%I OPERATOR(pg_catalog.=) $1',
-                        CASE u.relkind WHEN 'r' THEN 'ONLY' END, a.users, a.user_key), '')],
+                        CASE u.relkind WHEN 'r' THEN 'ONLY' END), ''),
+                 format('SELECT 1 FROM %s ', CASE u.relkind WHEN 'r' THEN 'ONLY' END)],
+           ARRAY['', CASE WHEN t.oid IS NOT NULL THEN format(' t WHERE t.%I OPERATOR(pg_catalog.=) $1', a.tenant_key) ELSE '' END,
+                 format(' u WHERE u.%I OPERATOR(pg_catalog.=) $1', a.user_key), format(' u WHERE u.%I OPERATOR(pg_catalog.=) $1', a.user_key)],
            CASE WHEN u.oid IS NULL THEN 'the users table is gone'
                 WHEN a.tenants IS NOT NULL AND t.oid IS NULL THEN 'the tenants table is gone'
                 WHEN ut.name IS NULL THEN format('%I.%I has no usable key column %I', un.nspname, u.relname, a.user_key)
@@ -945,7 +948,7 @@ BEGIN
     RETURN QUERY
     WITH RECURSIVE tree AS (
         SELECT w.namespace, w.source::oid AS relation, true AS is_root, prompt_cache._watch_trigger(w) AS trigger,
-               (SELECT string_agg(convert_to(a.argument, getdatabaseencoding()) || '\x00'::bytea, ''::bytea ORDER BY a.n)
+               (SELECT string_agg(convert_to(a.argument, getdatabaseencoding()) || decode('00', 'hex'), ''::bytea ORDER BY a.n)
                   FROM unnest(prompt_cache._watch_arguments(w)) WITH ORDINALITY AS a(argument, n)) AS arguments,
                w.columns, w.key_columns
           FROM prompt_cache.watch w
@@ -1013,8 +1016,10 @@ BEGIN
                                                      WHERE o.namespace = n.namespace AND o.relation = x.relation
                                                        AND a.attname = ANY (o.columns || o.key_columns)))
                           END), ',')
+                 -- A foreign partition has our trigger too, which does not fire when its rows change elsewhere.
                  FROM (SELECT o.relation, bool_or(o.columns IS NULL) AS everything
-                         FROM prompt_cache._watch_sources() o WHERE o.namespace = n.namespace GROUP BY o.relation) x),
+                         FROM prompt_cache._watch_sources() o JOIN pg_class c ON c.oid = o.relation
+                        WHERE o.namespace = n.namespace AND c.relkind IN ('r', 'p') GROUP BY o.relation) x),
                ',')::bigint[], '{}'),
            -- TRUNCATE of a partition fires no trigger of ours; where the library is not preloaded only this tells of it.
            (SELECT coalesce(bit_xor(hashint8extended(c.relfilenode::bigint, c.oid::bigint)), 0)

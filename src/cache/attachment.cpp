@@ -15,8 +15,10 @@ enum Column {
     kUserKeyType = 1,
     kTenantKeyType,
     kOwners,
+    kTables,
     kQueries,
-    kProblem = kQueries + 1,
+    kConditions,
+    kProblem,
     kSound,
     kDurable,
     kSources,
@@ -44,7 +46,7 @@ void append_array_texts(StringInfo flat, Datum array, std::uint32_t* lengths) {
     bool* nulls = nullptr;
     int count = 0;
     deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls, &count);
-    for (int i = 0; i < count && i <= static_cast<int>(core::kLayers); i++) {
+    for (int i = 0; i < count && i < static_cast<int>(kBuilderQueries); i++) {
         if (nulls[i]) continue;
         const std::string_view query = view_of(DatumGetTextPP(texts[i]));
         lengths[i] = static_cast<std::uint32_t>(query.size());
@@ -83,7 +85,10 @@ std::string_view read_flat(MemoryContext context) {
         const std::span<Datum> owners = elements(*result_datum(0, kOwners));
         for (std::size_t i = 0; i < owners.size() && i < core::kLayers; i++)
             header.owner[i] = DatumGetObjectId(owners[i]);
+        const std::span<Datum> tables = elements(*result_datum(0, kTables));
+        for (std::size_t i = 0; i < tables.size() && i < kBuilderQueries; i++) header.table[i] = DatumGetObjectId(tables[i]);
         append_array_texts(&flat, *result_datum(0, kQueries), header.query_length);
+        append_array_texts(&flat, *result_datum(0, kConditions), header.condition_length);
         const std::string_view problem = result_text(0, kProblem).value_or("");
         header.problem_length = static_cast<std::uint32_t>(problem.size());
         appendBinaryStringInfo(&flat, problem.data(), static_cast<int>(problem.size()));
@@ -169,7 +174,8 @@ void Attachment::adopt(std::string_view flat) {
         at += length;
         return bytes.data();
     };
-    for (unsigned i = 0; i <= core::kLayers; i++) query_[i] = take(header_.query_length[i]);
+    for (unsigned i = 0; i < kBuilderQueries; i++) query_[i] = take(header_.query_length[i]);
+    for (unsigned i = 0; i < kBuilderQueries; i++) condition_[i] = take(header_.condition_length[i]);
     problem_ = take(header_.problem_length);
     sources_ = reinterpret_cast<const Oid*>(take(header_.source_count * sizeof(Oid)));
     objects_ = reinterpret_cast<const std::uint32_t*>(take(header_.object_count * sizeof(std::uint32_t)));
@@ -208,7 +214,8 @@ const Attachment& attachment_under(const Judge& judge) {
     by_local = judge.by;
     if (adopt_shared_copy(judge, local)) return local;
     const std::optional<Dependency> dependency = depend_on(judge, star());
-    if (!dependency) return read_for(judge.snapshot);  // nobody can vouch for it: it holds for this snapshot
+    // Where nobody can vouch for it, or own DDL may be in it, it holds for this snapshot.
+    if (!dependency || has_own_ddl() || !has_heard_of_ddl(judge)) return read_for(judge.snapshot);
     local.adopt(read_flat(CurrentMemoryContext));
     local.dependency = dependency;
     if (local.dependency)

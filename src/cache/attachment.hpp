@@ -17,6 +17,10 @@ namespace prompt_cache {
 
 enum class KeyType : std::uint32_t { kNone, kInteger, kUuid, kText };
 
+// One a layer, and whether a user exists.
+inline constexpr unsigned kExistence = core::kLayers;
+inline constexpr unsigned kBuilderQueries = core::kLayers + 1;
+
 // Flat, so that it can be a value in shared memory; followed by the texts, the source relations
 // and the catalog objects.
 struct AttachmentHeader {
@@ -24,7 +28,9 @@ struct AttachmentHeader {
     KeyType user_key;
     KeyType tenant_key;
     Oid owner[core::kLayers];
-    std::uint32_t query_length[core::kLayers + 1];
+    Oid table[kBuilderQueries];
+    std::uint32_t query_length[kBuilderQueries];
+    std::uint32_t condition_length[kBuilderQueries];
     std::uint32_t problem_length;
     std::uint32_t source_count;
     std::uint32_t object_count;
@@ -43,8 +49,11 @@ class Attachment {
     KeyType user_key() const { return header_.user_key; }
     KeyType tenant_key() const { return header_.tenant_key; }
     Oid owner(unsigned layer) const { return header_.owner[layer]; }
-    // Of a layer (empty: the layer does not exist), or, behind these, whether a user exists.
+    // A builder's query is query, name of the table, condition; query is empty where the layer does not exist. Tables
+    // are named when they are locked, since names change.
     const char* query(unsigned number) const { return query_[number]; }
+    const char* condition(unsigned number) const { return condition_[number]; }
+    Oid table(unsigned number) const { return header_.table[number]; }
     // The sources' schemas, and what expressions consist of: what messages about their DDL carry.
     std::span<const std::uint32_t> objects() const { return {objects_, header_.object_count}; }
     // Changes with the files of the sources' partitions. Belongs to what a row of tier 3 carries for `*`.
@@ -71,7 +80,8 @@ class Attachment {
     MemoryContext context_ = nullptr;
     AttachmentHeader header_{};
     std::string_view flat_;
-    const char* query_[core::kLayers + 1] = {"", "", "", ""};
+    const char* query_[kBuilderQueries] = {"", "", "", ""};
+    const char* condition_[kBuilderQueries] = {"", "", "", ""};
     const char* problem_ = "";
     const Oid* sources_ = nullptr;
     const std::uint32_t* objects_ = nullptr;

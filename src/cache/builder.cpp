@@ -10,8 +10,12 @@ namespace {
 
 // Plans of this backend; they belong to one version of the wiring and run as one owner each.
 struct PlansLocal {
+    struct Cell {
+        SPIPlanPtr plan = nullptr;
+        char table[2 * NAMEDATALEN * 2 + 6] = {};  // the name it was prepared with, qualified and quoted
+    };
     std::uint64_t version = 0;
-    SPIPlanPtr plan[core::kLayers + 1] = {};  // of the layers, and of a user's existence
+    Cell cell[kBuilderQueries];
 } plans_local;
 
 Oid type_of(KeyType type) {
@@ -48,12 +52,14 @@ std::string_view print_integer(std::int64_t number, KeyBuffer& buffer) {
     return {buffer.bytes, static_cast<std::size_t>(pg_lltoa(number, buffer.bytes))};
 }
 
+void forget_plan(PlansLocal::Cell& cell) {
+    if (cell.plan) SPI_freeplan(cell.plan);
+    cell.plan = nullptr;
+}
+
 void forget_plans_of(std::uint64_t version) {
     if (plans_local.version == version) return;
-    for (SPIPlanPtr& plan : plans_local.plan) {
-        if (plan) SPI_freeplan(plan);
-        plan = nullptr;
-    }
+    for (PlansLocal::Cell& cell : plans_local.cell) forget_plan(cell);
     plans_local.version = version;
 }
 
@@ -106,25 +112,49 @@ void say_what_is_built(void* argument) {
                static_cast<int>(building->key.size()), building->key.data());
 }
 
-constexpr unsigned kExistence = core::kLayers;  // the plan behind those of the layers
+// The lock is the one that the query takes too: whoever renames the table waits, or has done it.
+const char* name_locked(Oid table) {
+    LockRelationOid(table, AccessShareLock);
+    const char* name = get_rel_name(table);
+    if (!name)
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("a table that is attached to prompt_cache is gone"),
+                        errhint("Call prompt_cache.attach() again.")));
+    return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), name);
+}
 
-// Inside SPI.
-std::uint64_t run_plan(const Attachment& attachment, unsigned plan_number, KeyType type, bool has_key,
-                       std::string_view key) {
+void prepare(PlansLocal::Cell& cell, const Attachment& attachment, unsigned number, const char* name, Oid type) {
+    forget_plan(cell);
+    const char* sql = psprintf("%s%s%s", attachment.query(number), name, attachment.condition(number));
+    SPIPlanPtr plan = SPI_prepare(sql, number == core::kApplicationLayer ? 0 : 1, &type);
+    if (!plan || SPI_keepplan(plan) != 0)
+        elog(ERROR, "prompt_cache: cannot prepare the builder: %s", SPI_result_code_string(SPI_result));
+    cell.plan = plan;
+    strlcpy(cell.table, name, sizeof(cell.table));
+}
+
+// Schemas are renamed without a lock on what is in them.
+bool reads(SPIPlanPtr plan, Oid table) {
+    const auto* source = static_cast<const CachedPlanSource*>(linitial(SPI_plan_get_plan_sources(plan)));
+    return list_member_oid(source->relationOids, table);
+}
+
+// Inside SPI. `number` is a layer's, or kExistence.
+std::uint64_t run_plan(const Attachment& attachment, unsigned number, KeyType type, std::string_view key) {
+    constexpr int kTries = 3;
     forget_plans_of(attachment.version);
-    SPIPlanPtr& plan = plans_local.plan[plan_number];
-    if (!plan) {
-        Oid argument = type_of(type);
-        SPIPlanPtr prepared = SPI_prepare(attachment.query(plan_number), has_key ? 1 : 0, &argument);
-        if (!prepared || SPI_keepplan(prepared) != 0)
-            elog(ERROR, "prompt_cache: cannot prepare the builder: %s", SPI_result_code_string(SPI_result));
-        plan = prepared;
+    const Oid table = attachment.table(number);
+    const Datum value = number == core::kApplicationLayer ? static_cast<Datum>(0) : key_datum(type, key);
+    PlansLocal::Cell& cell = plans_local.cell[number];
+    for (int tries = 0; tries < kTries; tries++) {
+        const char* name = name_locked(table);
+        if (!cell.plan || strcmp(cell.table, name) != 0) prepare(cell, attachment, number, name, type_of(type));
+        const int result = SPI_execute_plan(cell.plan, const_cast<Datum*>(&value), nullptr, true, 1);
+        if (result != SPI_OK_SELECT)
+            elog(ERROR, "prompt_cache: builder failed: %s", SPI_result_code_string(result));
+        if (reads(cell.plan, table)) return SPI_processed;
     }
-    Datum value = has_key ? key_datum(type, key) : static_cast<Datum>(0);
-    const int result = SPI_execute_plan(plan, &value, nullptr, true, 1);
-    if (result != SPI_OK_SELECT)
-        elog(ERROR, "prompt_cache: builder failed: %s", SPI_result_code_string(result));
-    return SPI_processed;
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("a table that is attached to prompt_cache is being renamed"),
+                    errhint("Try again.")));
 }
 
 }  // namespace
@@ -132,7 +162,7 @@ std::uint64_t run_plan(const Attachment& attachment, unsigned plan_number, KeyTy
 bool user_exists(const Attachment& attachment, std::string_view key) {
     const AsOwnerLocal before = begin_as_owner(attachment.owner(core::kUserLayer));
     spi_connect();
-    const bool exists = run_plan(attachment, kExistence, attachment.user_key(), true, key) > 0;
+    const bool exists = run_plan(attachment, kExistence, attachment.user_key(), key) > 0;
     SPI_finish();
     end_as_owner(before);
     return exists;
@@ -151,7 +181,7 @@ LayerLocal build_layer(const Attachment& attachment, core::LayerIndex layer, std
     const int settings = fix_settings();
     built.storable = cached_as_seen(attachment.rows(), GetActiveSnapshot());
     spi_connect();
-    if (run_plan(attachment, layer, type, layer != core::kApplicationLayer, key) > 0) {
+    if (run_plan(attachment, layer, type, key) > 0) {
         built.found = true;
         if (const auto text = result_text(0, 1)) built.text = copy_into(context, *text);
         if (SPI_tuptable->tupdesc->natts > 1)

@@ -103,7 +103,9 @@ void note_lookup(BuildLocal* around, Snapshot snapshot, Bypass bypass) noexcept 
 void note_query(const QueryDesc& query, bool writes) {
     BuildLocal* build = current();
     if (!build) return;
-    if (writes || !query.snapshot || identity_of(query.snapshot) != build->snapshot) build->exact = false;
+    // What SELECT FOR UPDATE finds depends on who holds the rows, and may be newer than the snapshot.
+    const bool locks = query.plannedstmt->rowMarks != NIL;
+    if (writes || locks || !query.snapshot || identity_of(query.snapshot) != build->snapshot) build->exact = false;
     for_each_relation(*query.plannedstmt, [&](const ReadRelation& read) { note_relation(*build, read); });
 }
 

@@ -110,7 +110,7 @@ namespace {
 
 void store_in_redis(LookupContext& context, core::LayerIndex layer, std::string_view key,
                     const LayerLocal& value) {
-    if (!redis::is_on() || !may_use_stamps(context)) return;
+    if (!value.storable || !redis::is_on() || !may_use_stamps(context)) return;
     store_remote({context.judge, durable_star(context), context.redis}, remote_name(layer, key), {},
                  {flags_of(value), value.pointer.value_or(""), value.text});
 }
@@ -123,7 +123,8 @@ void store_layer(const LookupContext& context, core::LayerIndex layer, std::stri
     if (context.judge.by == Judge::By::kStamps && !context.attachment->durable()) return;
     const auto own = depend_on(context.judge, layer_tag(layer, key));
     const auto star = depend_on(context.judge, Tag(TagKind::kAll));
-    if (!own || !star) return;
+    // The wiring it was built by must still be the one of the snapshot: the build may have waited for a lock.
+    if (!own || !star || star != context.attachment->dependency) return;
     PC_PAUSE("check|publish");
     const Dependency dependencies[] = {*own, *star};
     NewEntry entry;

@@ -197,7 +197,8 @@ LookupContext open_lookup() {
 }
 
 bool may_use_stamps(const LookupContext& context) noexcept {
-    if (!context.attachment->sound() || !context.attachment->durable()) return false;
+    const Attachment& wiring = *context.attachment;
+    if (!wiring.sound() || !wiring.durable() || !wiring.dependency) return false;
     return context.judge.by == Judge::By::kStamps ||
            (context.judge.by == Judge::By::kMarks && star_slot().read().all_complete(context.judge.view));
 }

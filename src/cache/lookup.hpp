@@ -64,6 +64,10 @@ struct LayersLocal {
     Source source = Source::kMemory;
     bool bypassed = false;
     core::Composition composition() const noexcept;
+    // Is every layer a function of what the snapshot sees, so that others may be given it?
+    bool storable() const noexcept {
+        return std::all_of(std::begin(layer), std::end(layer), [](const LayerLocal& one) { return one.storable; });
+    }
 };
 
 LayersLocal collect_layers(LookupContext& context, std::string_view user_key);

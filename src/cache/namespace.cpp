@@ -303,8 +303,8 @@ const Namespace& namespace_under(const Judge& judge, std::string_view name) {
     if (const Namespace* shared_copy = adopt_shared_copy(judge, name)) return *shared_copy;
     const std::optional<Dependency> wiring = depend_on(judge, wiring_tag());
     const std::optional<Dependency> everything = depend_on(judge, star());
-    // Where nobody can vouch for it, it holds for this snapshot.
-    if (!wiring || !everything || !has_heard_of_ddl(judge))
+    // Where nobody can vouch for it, or own DDL may be in it, it holds for this snapshot.
+    if (!wiring || !everything || has_own_ddl() || !has_heard_of_ddl(judge))
         return read_for(judge.snapshot, name);
     const Dependency dependencies[] = {*wiring, *everything};
     const std::string_view flat = read_flat(name, CurrentMemoryContext);

@@ -20,6 +20,9 @@ struct PendingLocal {
 };
 PendingLocal* pending_local = nullptr;
 
+// A subtransaction that had written was rolled back: what the application has read may be what never was.
+bool undone_local = false;
+
 struct PutJudge {
     core::SnapshotView view;
     core::Xid own;
@@ -65,14 +68,16 @@ void at_transaction_event(XactEvent event, void*) {
     if (event == XACT_EVENT_COMMIT && shared) publish();
     if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
         pending_local = nullptr;
+    if (event != XACT_EVENT_PRE_COMMIT && event != XACT_EVENT_PRE_PREPARE) undone_local = false;
 }
 
 void at_subtransaction_event(SubXactEvent event, SubTransactionId own, SubTransactionId parent, void*) {
     if (event == SUBXACT_EVENT_COMMIT_SUB)
         for (PendingLocal* one = pending_local; one; one = one->next)
             if (one->subtransaction == own) one->subtransaction = parent;
-    if (event == SUBXACT_EVENT_ABORT_SUB)
-        while (pending_local && pending_local->subtransaction >= own) pending_local = pending_local->next;
+    if (event != SUBXACT_EVENT_ABORT_SUB) return;
+    undone_local |= TransactionIdIsValid(GetCurrentTransactionIdIfAny());
+    while (pending_local && pending_local->subtransaction >= own) pending_local = pending_local->next;
 }
 
 template <typename T>
@@ -114,7 +119,7 @@ bool put_value(ValueContext& context, const NewPut& put) {
     std::optional<LeaseShared> lease;
     if (put.lease && shared) lease = lease::give_back(*put.lease, EntryKey(EntryKind::kValue, put.key, space.wiring()));
     const bool is_anothers = lease && lease->own != 0 && lease->own != own_xid();
-    if ((put.lease && !lease) || is_anothers || !context.use_memory || context.judge.by != Judge::By::kMarks || !space.sound() ||
+    if ((put.lease && !lease) || is_anothers || undone_local || !context.use_memory || context.judge.by != Judge::By::kMarks || !space.sound() ||
         put.tags.size() > kMaxFurtherTags - 2 || (put.value && put.value->size() > memory::largest_value()))
         return false;
 

@@ -47,7 +47,7 @@ std::int64_t for_each_user(std::span<const std::string_view> keys, LeftOutLocal&
 // Every layer is taken under the lookup's snapshot, so the stamps that this snapshot sees belong to it.
 bool save_layers(LookupContext& context, std::string_view user_key, const LayersLocal& layers) {
     const LayerLocal& user = layers.layer[core::kUserLayer];
-    if (!user.found || layers.bypassed) return false;
+    if (!user.found || layers.bypassed || !layers.storable()) return false;
 
     DurableRow row;
     row.prompt = view_of(compose(layers));

@@ -291,7 +291,7 @@ text* rebuild_value(ValueContext& context, std::string_view key) {
 void inherit_layers(const LookupContext& context, const LayersLocal& layers, std::string_view user_key) {
     if (!context.around) return;
     BuildLocal& build = *context.around;
-    build.exact = build.exact && context.attachment->sound();
+    build.exact = build.exact && context.attachment->sound() && layers.storable();
     build.durable = build.durable && context.attachment->durable();
     build.tags.add(Tag(TagKind::kUser, user_key));
     build.tags.add(Tag(TagKind::kApplication));

@@ -47,7 +47,8 @@ Stamp remote_star(const ValueContext& context, const BuildLocal& build) {
 }
 
 bool may_use_redis(const ValueContext& context, const BuildLocal& build) {
-    if (!redis::is_on() || !build.space.redis() || context.uncached || !build.space.sound() || !build.space.durable())
+    if (!redis::is_on() || !build.space.redis() || context.uncached || !build.space.sound() || !build.space.durable() ||
+        !build.space.dependency)
         return false;
     return context.judge.by == Judge::By::kStamps ||
            (context.judge.by == Judge::By::kMarks && star_slot().read().all_complete(context.judge.view));

@@ -48,15 +48,6 @@ inline AsOwnerLocal begin_as_owner(Oid owner) {
 inline constexpr FixedSetting kBuilderSettings[] = {
     {"max_parallel_workers", "0"},
     {"max_parallel_workers_per_gather", "0"},
-    // What shapes dynamic SQL, text search, arrays and times, beside kFixedSettings.
-    {"array_nulls", "on"},
-    {"backslash_quote", "safe_encoding"},
-    {"default_text_search_config", "pg_catalog.simple"},
-    {"gin_fuzzy_search_limit", "0"},
-    {"quote_all_identifiers", "off"},
-    {"standard_conforming_strings", "on"},
-    {"timezone_abbreviations", "Default"},
-    {"transform_null_equals", "off"},
 };
 
 // The same for a function that a user wrote: also every setting by which the server turns values into text, and

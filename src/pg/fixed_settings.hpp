@@ -27,6 +27,15 @@ inline constexpr FixedSetting kFixedSettings[] = {
     {"lc_time", "C"},
     {"xmlbinary", "base64"},
     {"xmloption", "content"},
+    // What shapes literals and queries inside of functions.
+    {"array_nulls", "on"},
+    {"backslash_quote", "safe_encoding"},
+    {"default_text_search_config", "pg_catalog.simple"},
+    {"gin_fuzzy_search_limit", "0"},
+    {"quote_all_identifiers", "off"},
+    {"standard_conforming_strings", "on"},
+    {"timezone_abbreviations", "Default"},
+    {"transform_null_equals", "off"},
 };
 
 inline void fix_setting(const FixedSetting& setting) {
