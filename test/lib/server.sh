@@ -58,6 +58,9 @@ new_work() {
     trap 'exit 130' INT TERM HUP
 }
 
+# The rules of the protocol, in the order of their bits in the setting prompt_cache.without_rules of test builds.
+rule_names() { sed -n 's/^ *k\([A-Z][A-Za-z]*\),.*/\1/p' "$here/src/core/rules.hpp" | tr '\n' ' '; }
+
 # Lets a later script take over the work folder of this one: it reads the file.
 remember_work() { declare -p work server_user pg_config bindir pkglibdir sharedir pgxs_test pg_major >"$1"; }
 

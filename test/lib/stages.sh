@@ -126,7 +126,7 @@ stage_tap() {
             cd "$folder"
             as_server env TESTDIR="$folder" TESTLOGDIR="$folder/tmp_check/log" TESTDATADIR="$folder/tmp_check" \
                 PATH="$(sandbox_bin normal):$PATH" PG_CONFIG="$pg_config" PG_REGRESS="$pgxs_test/regress/pg_regress" \
-                PGPORT=54400 PROMPT_CACHE_TEST_BUILD="$(dirname "$(sandbox_bin test)")" \
+                PGPORT=54400 PROMPT_CACHE_TEST_BUILD="$(dirname "$(sandbox_bin test)")" PROMPT_CACHE_RULES="$(rule_names)" \
                 prove --nocolor -I "$pgxs_test/perl" -I "$folder/t" "$folder/t/$name.pl"
         ) >"$out/tap-$name.log" 2>&1 </dev/null; then
             pass "$(sed -n 's/^Files=1, Tests=\([0-9]*\).*/\1/p' "$out/tap-$name.log")"

@@ -9,7 +9,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use ChatDatabase;
 
-my $lease_whole = 1 << 17;    # Rule::kLeaseWhole of core/rules.hpp
+my @rules = split ' ', $ENV{PROMPT_CACHE_RULES};
+my ($lease_whole) = map { 1 << $_ } grep { $rules[$_] eq 'LeaseWhole' } 0 .. $#rules;
 my $node = new_server('lease', "autovacuum = off\n", install_path => $ENV{PROMPT_CACHE_TEST_BUILD});
 $node->safe_psql('postgres', 'CREATE DATABASE lease');
 sub sql { return $node->safe_psql('lease', shift); }
