@@ -1158,13 +1158,14 @@ CREATE FUNCTION prompt_cache.alter_namespace(
     sliding boolean DEFAULT NULL, redis boolean DEFAULT NULL, redis_ttl interval DEFAULT NULL)
 RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_alter_namespace';
 COMMENT ON FUNCTION prompt_cache.alter_namespace(text, regprocedure, interval, integer, boolean, boolean, interval) IS
-    'Changes a namespace; NULL leaves a property as it is. Its entries are built anew. The caller must own a builder that is named.';
+    'Changes a namespace; NULL leaves a property as it is. Its entries are built anew. The caller must own the builder that it has, and the one that is named.';
 
-CREATE FUNCTION prompt_cache.drop_namespace(name text) RETURNS boolean
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION prompt_cache._drop_namespace(name text) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     w prompt_cache.watch;
 BEGIN
+    LOCK TABLE prompt_cache.watch IN SHARE ROW EXCLUSIVE MODE;
     PERFORM prompt_cache._require_namespace(name);
     FOR w IN SELECT * FROM prompt_cache.watch x WHERE x.namespace = name LOOP
         PERFORM prompt_cache._drop_watch(w);
@@ -1175,7 +1176,11 @@ BEGIN
     RETURN true;
 END
 $$;
-COMMENT ON FUNCTION prompt_cache.drop_namespace(text) IS 'Drops a namespace with its entries, its watches'' triggers and what allow() gave for it.';
+COMMENT ON FUNCTION prompt_cache._drop_namespace(text) IS 'The work of drop_namespace().';
+
+CREATE FUNCTION prompt_cache.drop_namespace(name text) RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_drop_namespace';
+COMMENT ON FUNCTION prompt_cache.drop_namespace(text) IS 'Drops a namespace with its entries, its watches'' triggers and what allow() gave for it. The caller must own its builder, where it has one.';
 
 CREATE FUNCTION prompt_cache._free_namespace(name text) RETURNS bigint
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_free_namespace';
@@ -1250,6 +1255,9 @@ BEGIN
     END IF;
     PERFORM prompt_cache._put_triggers(source, prompt_cache._watch_trigger(w), prompt_cache._watch_arguments(w));
     UPDATE prompt_cache.namespace n SET wiring = DEFAULT WHERE n.namespace = _watch.namespace;
+    IF NOT FOUND THEN  -- dropped meanwhile
+        PERFORM prompt_cache._require_namespace(namespace);
+    END IF;
     PERFORM prompt_cache._free_namespace(namespace);
     RETURN true;
 END

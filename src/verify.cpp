@@ -63,6 +63,7 @@ void verify_entry(LookupContext& context, const Pick& pick, ReturnSetInfo* resul
 void verify_value(const Pick& pick, ReturnSetInfo* result) {
     build_or_warn(pick.key, [&] {
         ValueContext context = open_value_context(pick.name);
+        context.is_walk = true;
         const Namespace space = copy_namespace(*context.space);
         context.space = &space;
         FoundEntry found;

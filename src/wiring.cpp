@@ -189,6 +189,23 @@ PC_FUNCTION(pc_detach) {
 
 namespace {
 
+// Who changes what a namespace is must own its builder as it is now: others would give its readers values of their own.
+// Where it has none, or it is gone, the right to call is enough.
+void require_owner_of_builder(Datum name) {
+    static Query query(
+        "SELECT pg_catalog.to_regprocedure(n.builder)::pg_catalog.oid FROM prompt_cache.namespace n"
+        " WHERE n.namespace OPERATOR(pg_catalog.=) $1",
+        {TEXTOID});
+    Oid builder = InvalidOid;
+    const AsOwnerLocal before = begin_as_owner(owner_of(OwnRelation::kNamespace));
+    spi_connect();
+    if (query.run(&name, nullptr, false, 1) == 1)
+        if (const auto found = result_datum(0, 1)) builder = DatumGetObjectId(*found);
+    SPI_finish();
+    end_as_owner(before);
+    if (OidIsValid(builder)) require_owner_of_function(builder);
+}
+
 // What create_namespace() and alter_namespace() have in common: their arguments.
 Datum run_with_builder(FunctionCallInfo fcinfo, Query& query) {
     constexpr int kArguments = 7;
@@ -223,7 +240,15 @@ PC_FUNCTION(pc_create_namespace) {
 PC_FUNCTION(pc_alter_namespace) {
     static Query query("SELECT prompt_cache._alter_namespace($1, $2, $3, $4, $5, $6, $7)",
                        {TEXTOID, REGPROCEDUREOID, INTERVALOID, INT4OID, BOOLOID, BOOLOID, INTERVALOID});
+    if (!PG_ARGISNULL(0)) require_owner_of_builder(PG_GETARG_DATUM(0));
     return run_with_builder(fcinfo, query);
+}
+
+PC_FUNCTION(pc_drop_namespace) {
+    static Query query("SELECT prompt_cache._drop_namespace($1)", {TEXTOID});
+    const Datum values[] = {PG_ARGISNULL(0) ? static_cast<Datum>(0) : PG_GETARG_DATUM(0)};
+    if (!PG_ARGISNULL(0)) require_owner_of_builder(values[0]);
+    PG_RETURN_BOOL(run_as_owner(query, values, PG_ARGISNULL(0) ? "n" : " "));
 }
 
 PC_FUNCTION(pc_watch) {

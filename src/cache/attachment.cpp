@@ -215,8 +215,11 @@ const Attachment& attachment_under(const Judge& judge) {
     if (adopt_shared_copy(judge, local)) return local;
     const std::optional<Dependency> dependency = depend_on(judge, star());
     // Where nobody can vouch for it, or own DDL may be in it, it holds for this snapshot.
-    if (!dependency || has_own_ddl() || !has_heard_of_ddl(judge)) return read_for(judge.snapshot);
-    local.adopt(read_flat(CurrentMemoryContext));
+    const bool keeps = dependency && has_heard_of_ddl(judge);
+    if (keeps) forget_fresh_attachment();  // what was read before that
+    const Attachment& fresh = read_for(judge.snapshot);
+    if (!keeps || !fresh.usable() || own_ddl_may_show(fresh.sources(), fresh.objects())) return fresh;
+    local.adopt(fresh.flat());
     local.dependency = dependency;
     if (local.dependency)
         memory::store(EntryKey(EntryKind::kAttachment, {}), {.flags = dependency_flag(judge),

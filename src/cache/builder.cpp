@@ -1,6 +1,7 @@
 #include "cache/builder.hpp"
 
 #include "pg/as_owner.hpp"
+#include "pg/attempt.hpp"
 #include "pg/fixed_settings.hpp"
 #include "pg/query.hpp"
 
@@ -102,12 +103,14 @@ namespace {
 struct Building {
     core::LayerIndex layer;
     std::string_view key;
+    bool disturbed = false;  // by an error that says nothing of the data, which an expression's function may have caught
 };
 
 // Which of many builds an error in the log is about.
 void say_what_is_built(void* argument) {
     constexpr const char* kNames[] = {"application", "tenant", "user"};
-    const auto* building = static_cast<const Building*>(argument);
+    auto* building = static_cast<Building*>(argument);
+    building->disturbed |= is_of_the_moment(geterrcode());
     errcontext("building the %s layer of \"%.*s\" for prompt_cache", kNames[building->layer],
                static_cast<int>(building->key.size()), building->key.data());
 }
@@ -159,12 +162,41 @@ std::uint64_t run_plan(const Attachment& attachment, unsigned number, KeyType ty
 
 }  // namespace
 
-bool user_exists(const Attachment& attachment, std::string_view key) {
-    const AsOwnerLocal before = begin_as_owner(attachment.owner(core::kUserLayer));
-    spi_connect();
-    const bool exists = run_plan(attachment, kExistence, attachment.user_key(), key) > 0;
-    SPI_finish();
+namespace {
+
+bool building_local = false;
+
+// Runs a plan as the owner of its table. An expression's function that looked up a prompt would change the plans, and the
+// wiring, that are in use here: see refuse_nested_lookup().
+template <typename Take>
+void run_as_owner(const Attachment& attachment, unsigned number, Oid owner, KeyType type, std::string_view key, Take take) {
+    const AsOwnerLocal before = begin_as_owner(owner);
+    building_local = true;
+    PG_TRY();
+    {
+        spi_connect();
+        take(run_plan(attachment, number, type, key) > 0);
+        SPI_finish();
+    }
+    PG_FINALLY();
+    { building_local = false; }
+    PG_END_TRY();
     end_as_owner(before);
+}
+
+}  // namespace
+
+void refuse_nested_lookup() {
+    if (!building_local) return;
+    ereport(ERROR, (errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+                    errmsg("an expression of attach() cannot look up prompts"),
+                    errhint("Let a namespace have a builder that calls prompt_cache.prompt().")));
+}
+
+bool user_exists(const Attachment& attachment, std::string_view key) {
+    bool exists = false;
+    run_as_owner(attachment, kExistence, attachment.owner(core::kUserLayer), attachment.user_key(), key,
+                 [&](bool found) { exists = found; });
     return exists;
 }
 
@@ -177,21 +209,18 @@ LayerLocal build_layer(const Attachment& attachment, core::LayerIndex layer, std
     Building building{layer, key};
     ErrorContextCallback callback{error_context_stack, say_what_is_built, &building};
     error_context_stack = &callback;
-    const AsOwnerLocal before = begin_as_owner(attachment.owner(layer));
     const int settings = fix_settings();
-    built.storable = cached_as_seen(attachment.rows(), GetActiveSnapshot());
-    spi_connect();
-    if (run_plan(attachment, layer, type, key) > 0) {
-        built.found = true;
+    const bool seen_before = cached_as_seen(attachment.rows(), GetActiveSnapshot());
+    run_as_owner(attachment, layer, attachment.owner(layer), type, key, [&](bool found) {
+        built.found = found;
+        if (!found) return;
         if (const auto text = result_text(0, 1)) built.text = copy_into(context, *text);
         if (SPI_tuptable->tupdesc->natts > 1)
             if (const auto pointer = result_text(0, 2)) built.pointer = copy_into(context, *pointer);
-    }
-    SPI_finish();
+    });
     // Caches only move on: if they held the same before and after, so they did between.
-    built.storable = built.storable && cached_as_seen(attachment.rows(), GetActiveSnapshot());
+    built.storable = seen_before && !building.disturbed && cached_as_seen(attachment.rows(), GetActiveSnapshot());
     restore_settings(settings);
-    end_as_owner(before);
     error_context_stack = callback.previous;
     return built;
 }

@@ -53,6 +53,10 @@ void note_relation(BuildLocal& build, const ReadRelation& read) {
         build.tags.add(Tag(TagKind::kApplication));
         return;
     }
+    if (get_rel_persistence(read.relation) == RELPERSISTENCE_TEMP) {
+        build.exact = false;  // the session's own
+        return;
+    }
     build.has_gap = true;
     tell(build, read.relation, watch);
 }

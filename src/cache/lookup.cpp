@@ -164,6 +164,7 @@ const char* name_of(Source source) noexcept {
 }
 
 LookupContext open_lookup() {
+    refuse_nested_lookup();
     LookupContext context;
     take_hit_behind();  // of a lookup that an error ended
     context.pushed = lend_snapshot(context.judge);

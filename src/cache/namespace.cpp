@@ -286,6 +286,12 @@ Namespace copy_namespace(const Namespace& original) {
     return copy;
 }
 
+bool own_ddl_concerns(const Namespace& space) {
+    return own_ddl_concerns(
+        [](const void* context, Oid relation) { return static_cast<const Namespace*>(context)->is_source(relation); },
+        &space);
+}
+
 void forget_fresh_namespace() noexcept {
     fresh_under_local = {};
 }
@@ -304,11 +310,12 @@ const Namespace& namespace_under(const Judge& judge, std::string_view name) {
     const std::optional<Dependency> wiring = depend_on(judge, wiring_tag());
     const std::optional<Dependency> everything = depend_on(judge, star());
     // Where nobody can vouch for it, or own DDL may be in it, it holds for this snapshot.
-    if (!wiring || !everything || has_own_ddl() || !has_heard_of_ddl(judge))
-        return read_for(judge.snapshot, name);
+    const bool keeps = wiring && everything && has_heard_of_ddl(judge);
+    if (keeps) forget_fresh_namespace();  // what was read before that
+    const Namespace& fresh = read_for(judge.snapshot, name);
+    if (!keeps || own_ddl_concerns(fresh)) return fresh;
     const Dependency dependencies[] = {*wiring, *everything};
-    const std::string_view flat = read_flat(name, CurrentMemoryContext);
-    if (flat.empty()) complain_of_missing(name);
+    const std::string_view flat = fresh.flat();
     memory::store(EntryKey(EntryKind::kNamespace, name), {.flags = dependency_flag(judge),
                                                           .pointer = {},
                                                           .value = flat,

@@ -89,6 +89,9 @@ const Namespace& namespace_under(const Judge& judge, std::string_view name);
 // In the current memory context.
 Namespace copy_namespace(const Namespace& original);
 
+// Has this transaction changed what the namespace's values are made of, or made by?
+bool own_ddl_concerns(const Namespace& space);
+
 // After ROLLBACK TO the same snapshot may see less.
 void forget_fresh_namespace() noexcept;
 

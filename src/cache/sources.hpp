@@ -3,8 +3,8 @@
 // these tables belong to it too: builder queries name them, and renaming a schema says nothing about the tables
 // in it. And so do the functions and types that expressions over their rows are made of.
 //
-// Where namespaces have builders, which are functions of the user's, every function, operator, cast, enum, composite
-// type, schema, view and text search configuration may be a part of one: what a function calls is not known. Such DDL empties more than it must.
+// Where namespaces have builders, which are functions of the user's, every function, operator, cast, enum, collation,
+// composite type, schema, view and text search configuration may be a part of one: what a function calls is not known. Such DDL empties more than it must.
 #pragma once
 
 #include "pg/expression_objects.hpp"
@@ -15,7 +15,7 @@ namespace prompt_cache {
 // Does a catalog cache tell of what a builder may be made of? Types do not: every CREATE TEMP TABLE makes one.
 inline bool is_code_cache(int cache) noexcept {
     return cache == PROCOID || cache == OPEROID || cache == CASTSOURCETARGET || cache == ENUMOID ||
-           cache == NAMESPACEOID || cache == TSCONFIGOID || cache == TSCONFIGMAP || cache == TSDICTOID;
+           cache == NAMESPACEOID || cache == COLLOID || cache == TSCONFIGOID || cache == TSCONFIGMAP || cache == TSDICTOID;
 }
 
 // The same of a relation that a message is about.

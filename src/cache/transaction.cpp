@@ -258,6 +258,10 @@ bool own_ddl_concerns(std::span<const Oid> sources, std::span<const std::uint32_
     return has_own_ddl() && (relations_local.concerns(sources) || objects_local.concerns(objects));
 }
 
+bool own_ddl_may_show(std::span<const Oid> sources, std::span<const std::uint32_t> objects) noexcept {
+    return has_own_ddl() && (code_local.any() || own_ddl_concerns(sources, objects));
+}
+
 namespace {
 
 // A value hangs on the sources of others too, by what its builder fetches.

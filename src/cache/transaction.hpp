@@ -42,6 +42,9 @@ bool lend_snapshot(Judge& judge);
 bool has_own_ddl() noexcept;
 bool own_ddl_concerns(std::span<const Oid> sources, std::span<const std::uint32_t> objects) noexcept;
 
+// May wiring that this transaction has read be other than what everybody else would read?
+bool own_ddl_may_show(std::span<const Oid> sources, std::span<const std::uint32_t> objects) noexcept;
+
 // The same for a builder that a user wrote: any function, operator, view or schema may be a part of it, beside
 // the relations of which `is_source` says so.
 bool own_ddl_concerns(bool (*is_source)(const void* context, Oid relation), const void* context);

@@ -75,6 +75,7 @@ void inherit(std::string_view name, std::string_view key, const TagListLocal* ta
     outer->tags.add(entry_tag(name, key));
     outer->tags.add(namespace_tag(name));
     outer->tags.add(prefix_tag(name));
+    outer->tags.add(Tag(TagKind::kNamespace));  // who may read what
     if (tags) outer->tags.add(*tags);
     if (further)
         for (const FurtherDependency& one : further->all()) outer->tags.add(one.tag);
@@ -102,8 +103,10 @@ std::optional<Value> from_memory(const ValueContext& context, std::string_view k
         if (!memory::read_value(found, VARDATA(hit.value))) return std::nullopt;
     }
     if (!memory::still_there(found)) return std::nullopt;
-    memory::count_use(found);
-    slide(context, found);
+    if (!context.is_walk) {
+        memory::count_use(found);
+        slide(context, found);
+    }
     inherit(context.space->name(), key, nullptr, &further, found.header.expires, found.has(kHasGap),
             context.space->durable() && !found.has(kUnlogged));
     return hit;
@@ -180,7 +183,7 @@ Value fetch_missing(ValueContext& context, std::string_view key) {
 }
 
 void count_lookup(const ValueContext& context, const Value& value, bool bypassed) noexcept {
-    if (context.uncached) return;
+    if (context.uncached || context.is_walk) return;
     Counter counter = Counter::kHitsMemory;
     if (bypassed || context.bypass != Bypass::kNone)
         counter = Counter::kBypasses;
@@ -191,12 +194,6 @@ void count_lookup(const ValueContext& context, const Value& value, bool bypassed
     else if (value.source == Source::kRedis)
         counter = Counter::kHitsRedis;
     count_in(context, counter);
-}
-
-bool own_ddl_concerns_builder(const Namespace& space) {
-    return own_ddl_concerns(
-        [](const void* context, Oid relation) { return static_cast<const Namespace*>(context)->is_source(relation); },
-        &space);
 }
 
 }  // namespace
@@ -214,7 +211,7 @@ ValueContext open_value_context(std::string_view name) {
     Judge wiring = context.judge;
     if (context.bypass == Bypass::kSerializable && !has_own_ddl()) wiring.by = Judge::By::kMarks;
     context.space = &namespace_under(wiring, name);
-    if (context.bypass == Bypass::kNone && own_ddl_concerns_builder(*context.space)) {
+    if (context.bypass == Bypass::kNone && own_ddl_concerns(*context.space)) {
         context.bypass = Bypass::kOwnDdl;
         context.judge.by = Judge::By::kNothing;
         context.space = &namespace_under(context.judge, name);

@@ -29,6 +29,7 @@ struct ValueContext {
     const Namespace* space = nullptr;  // until something else is looked up in a namespace
     bool use_memory = false;
     bool uncached = false;  // inside rebuild(): no tier is touched
+    bool is_walk = false;   // nobody asks: what it reads does not count as used
     std::int64_t now = 0;
     bool pushed = false;
     BuildLocal* around = nullptr;  // the build that this lookup is a part of

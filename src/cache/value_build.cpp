@@ -1,6 +1,7 @@
 #include "cache/value_build.hpp"
 
 #include "pg/as_owner.hpp"
+#include "pg/attempt.hpp"
 #include "pg/query.hpp"
 
 extern "C" {
@@ -36,8 +37,11 @@ SPIPlanPtr plan_of(const char* call) {
     return plan;
 }
 
+// Called for every message from inside of the build: for errors too that the builder catches, to give something else
+// instead, which must not be kept for everybody.
 void say_what_is_built(void* argument) {
-    const auto* build = static_cast<const BuildLocal*>(argument);
+    auto* build = static_cast<BuildLocal*>(argument);
+    if (is_of_the_moment(geterrcode())) build->exact = false;
     errcontext("building \"%.*s\" of namespace \"%s\" for prompt_cache", static_cast<int>(build->key.size()),
                build->key.data(), build->space.name().data());
 }

@@ -3,6 +3,7 @@
 #include "cache/remote.hpp"
 #include "cache/writer.hpp"
 #include "pg/pause.hpp"
+#include "pg/settings.hpp"
 
 namespace prompt_cache {
 
@@ -21,8 +22,9 @@ bool is_storable(const ValueContext& context, const BuildLocal& build) {
     if (!build.exact || build.unfinished > 0 || build.tags.full()) return false;
     if (applies(Rule::kTriggersAtStore) && !build.space.sound()) return false;
     if (context.judge.by == Judge::By::kStamps && !(build.durable && build.space.durable())) return false;
-    // What nothing watches may have been changed by this very transaction.
-    if (build.has_gap && TransactionIdIsValid(GetTopTransactionIdIfAny())) return false;
+    // What nothing watches may have been changed by this very transaction, and lives for a time from now on, which must
+    // be the time that its snapshot was taken.
+    if (build.has_gap && (TransactionIdIsValid(GetTopTransactionIdIfAny()) || IsolationUsesXactSnapshot())) return false;
     return !is_dirty_key(build.space, build.key) && !is_any_dirty(build.tags.tags());
 }
 
@@ -62,8 +64,11 @@ TagListLocal remote_tags(const BuildLocal& build) {
     return tags;
 }
 
-std::int64_t seconds_in_redis(const Namespace& space) {
-    return space.redis_ttl() == INT64_MAX ? 0 : std::max<std::int64_t>(space.redis_ttl() / 1000000, 1);
+// No longer than what it was built from.
+std::int64_t seconds_in_redis(const BuildLocal& build) {
+    const std::int64_t ttl = build.space.redis_ttl();
+    const std::int64_t own = ttl == INT64_MAX ? settings::redis_ttl : std::max<std::int64_t>(ttl / 1000000, 1);
+    return build.deadline == INT64_MAX ? own : std::min(own, (build.deadline - memory::now()) / 1000000);
 }
 
 }  // namespace
@@ -100,13 +105,14 @@ void store_in_redis(ValueContext& context, const BuildLocal& build, const text* 
     if (build.has_gap || !build.durable || !may_use_redis(context, build) || !is_storable(context, build)) return;
     const TagListLocal tags = remote_tags(build);
     const std::span<const Tag> hashes = tags.tags();
-    if (tags.full()) return;
-    const redis::Value stored{.flags = static_cast<std::uint8_t>(value ? kFound : 0),
+    const std::int64_t ttl = seconds_in_redis(build);
+    if (tags.full() || ttl <= 0) return;
+    const redis::Value stored{.flags = static_cast<std::uint8_t>((value ? kFound : 0) | (build.deadline < INT64_MAX ? kHasDeadline : 0)),
                               .pointer = {},
                               .text = value ? view_of(value) : std::string_view{}};
     const RemoteName name(build);
     store_remote({context.judge, remote_star(context, build), context.redis}, name.entry, hashes, stored,
-                 seconds_in_redis(build.space));
+                 ttl);
 }
 
 std::optional<text*> value_from_redis(ValueContext& context, BuildLocal& build) {
@@ -118,6 +124,7 @@ std::optional<text*> value_from_redis(ValueContext& context, BuildLocal& build) 
         const Tag tag = Tag::of_hash(named.tag);
         if (tag != name.entry.own && tag != Tag(TagKind::kAll)) build.tags.add(tag);
     }
+    if ((found->value.flags & kHasDeadline) != 0) build.deadline = std::min(build.deadline, memory::now() + found->left);
     if (build.tags.full() || is_any_dirty(build.tags.tags())) return std::nullopt;
     return (found->value.flags & kFound) != 0 ? make_text(found->value.text) : nullptr;
 }

@@ -14,6 +14,19 @@ bool meets_the_next_too(int code) noexcept {
     }
 }
 
+bool is_of_the_moment(int code) noexcept {
+    switch (ERRCODE_TO_CATEGORY(code)) {
+        case ERRCODE_CONNECTION_EXCEPTION:
+        case ERRCODE_INVALID_TRANSACTION_STATE:
+        case ERRCODE_PROGRAM_LIMIT_EXCEEDED:
+        case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+        case ERRCODE_INTERNAL_ERROR:
+            return true;
+        default:
+            return meets_the_next_too(code);
+    }
+}
+
 const char* attempt_call(WorkFn call, void* work, PassesOnFn passes_on) {
     MemoryContext context = CurrentMemoryContext;
     ResourceOwner owner = CurrentResourceOwner;

@@ -12,6 +12,9 @@ using PassesOnFn = bool (*)(int code) noexcept;
 // lock that cannot be had, a conflict of transactions.
 bool meets_the_next_too(int code) noexcept;
 
+// Those that say nothing of the data: whether they come hangs on the moment, the session or the server.
+bool is_of_the_moment(int code) noexcept;
+
 // Who cancels a statement means all of it.
 inline bool is_cancel(int code) noexcept {
     return code == ERRCODE_QUERY_CANCELED;

@@ -30,7 +30,8 @@ struct RowExpression {
     CachedExpression* planned;  // the server watches the functions in it
     bool immutable;
     bool replaceable;
-    bool valid;
+    bool valid;                // false before it is prepared
+    std::uint64_t changes;     // messages about the relation
 };
 
 namespace {
@@ -41,7 +42,10 @@ void relation_changed(Datum, Oid relation) {
     HASH_SEQ_STATUS scan;
     hash_seq_init(&scan, prepared_local);
     while (auto* expression = static_cast<RowExpression*>(hash_seq_search(&scan)))
-        if (!OidIsValid(relation) || expression->key.relation == relation) expression->valid = false;
+        if (!OidIsValid(relation) || expression->key.relation == relation) {
+            expression->valid = false;
+            expression->changes++;
+        }
 }
 
 RowExpression* place_of(Oid relation, const char* text) {
@@ -60,6 +64,7 @@ RowExpression* place_of(Oid relation, const char* text) {
         place->context = nullptr;
         place->planned = nullptr;
         place->valid = false;
+        place->changes = 0;
     }
     return place;
 }
@@ -68,6 +73,7 @@ void empty(RowExpression* place) {
     place->valid = false;
     if (place->planned) FreeCachedExpression(place->planned);
     place->planned = nullptr;
+    place->columns = nullptr;
     if (place->context) MemoryContextDelete(place->context);
     place->context = nullptr;
 }
@@ -77,22 +83,28 @@ bool is_key_type(Oid type) noexcept {
            type == VARCHAROID;
 }
 
-// Expects fixed settings and the owner's rights.
+// Expects fixed settings and the owner's rights. Planning runs functions that are called IMMUTABLE, and these may come
+// back here for the same expression; so the place is filled at the end.
 void prepare(RowExpression* place, Relation relation, const char* text) {
-    place->valid = true;  // at first, so that messages which arrive on the way count
+    const std::uint64_t changes = place->changes;  // messages that arrive on the way count
     ExpressionTree expression = analyse_expression(relation, text);
-    place->context = AllocSetContextCreate(TopMemoryContext, "prompt_cache expression", ALLOCSET_SMALL_SIZES);
-    MemoryContext before = MemoryContextSwitchTo(place->context);
-    place->text = pstrdup(text);
-    place->columns = bms_copy(expression.columns);
-    MemoryContextSwitchTo(before);
-    place->column = is_key_type(expression.type) ? expression.column : InvalidAttrNumber;
-    place->planned = GetCachedExpression(expression.tree);
-    check_functions(place->planned->expr, expression.stable_function);
-    place->immutable = !contain_mutable_functions(place->planned->expr);
+    RowExpression made = *place;
+    made.column = is_key_type(expression.type) ? expression.column : InvalidAttrNumber;
     ExpressionObjects objects;
     add_objects_of(expression.tree, objects);
-    place->replaceable = objects.numbers != NIL;
+    made.replaceable = objects.numbers != NIL;
+    made.planned = GetCachedExpression(expression.tree);
+    check_functions(made.planned->expr, expression.stable_function);
+    made.immutable = !contain_mutable_functions(made.planned->expr);
+    made.context = AllocSetContextCreate(TopMemoryContext, "prompt_cache expression", ALLOCSET_SMALL_SIZES);
+    MemoryContext before = MemoryContextSwitchTo(made.context);
+    made.text = pstrdup(text);
+    made.columns = bms_copy(expression.columns);
+    MemoryContextSwitchTo(before);
+    empty(place);
+    made.changes = place->changes;
+    made.valid = made.changes == changes;
+    *place = made;
 }
 
 struct Standpoint {
@@ -207,7 +219,6 @@ CheckedExpression check_row_expression(Relation relation, const char* text, Stea
 const RowExpression* find_row_expression(Relation relation, const char* text) {
     RowExpression* place = place_of(RelationGetRelid(relation), text);
     if (place->valid && place->planned->is_valid && strcmp(place->text, text) == 0) return place;
-    empty(place);
     const bool fits = without_error([&] {
         const Standpoint before = stand_as_owner(relation);
         prepare(place, relation, text);
@@ -228,6 +239,7 @@ bool is_replaceable(const RowExpression& expression) noexcept {
 
 RowText evaluate(const RowExpression& expression, Relation relation, HeapTuple row) {
     if (expression.column > 0) return column_of_row(relation, row, expression.column);
+    if (!expression.planned) return {};  // an evaluation before this one has made it unfit
     RowText value;
     if (!evaluate_safely(expression, relation, {&row, 1}, &value)) return {};
     return value;

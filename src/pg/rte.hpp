@@ -38,7 +38,7 @@ void for_each_relation(const PlannedStmt& query, Visit visit) {
     foreach (cell, query.rtable) {
         const auto* entry = static_cast<const RangeTblEntry*>(lfirst(cell));
         if (entry->rtekind != RTE_RELATION) continue;
-        AttrNumber columns[MaxHeapAttributeNumber];
+        AttrNumber columns[MaxHeapAttributeNumber - FirstLowInvalidHeapAttributeNumber + 1];  // system columns too
         std::size_t count = 0;
         const Bitmapset* selected = selected_columns(query, *entry);
         for (int i = bms_next_member(selected, -1); i >= 0; i = bms_next_member(selected, i))

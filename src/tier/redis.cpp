@@ -104,7 +104,7 @@ std::optional<Candidate> open(std::string_view scope, const EntryName& name, std
     if (!text) return refuse(RedisCount::kForm);
     if (!is_text(*text) || !is_text(envelope.pointer)) return refuse(RedisCount::kEncoding);
     count(RedisCount::kFound);
-    return Candidate{{envelope.flags, envelope.pointer, *text}, envelope.tags};
+    return Candidate{{envelope.flags, envelope.pointer, *text}, envelope.tags, std::max<std::int64_t>(envelope.expires - now, 0)};
 }
 
 // This database's scope, if there is one and an entry may have this name.

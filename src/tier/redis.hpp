@@ -40,6 +40,7 @@ struct Value {
 struct Candidate {
     Value value;
     std::span<const core::StampedTag> tags;
+    std::int64_t left;  // microseconds until it ends there
 };
 
 // How long one lookup waits for Redis, all its exchanges together: redis_timeout from the first on, and not

@@ -5,7 +5,7 @@ out       := $(top)/build/load
 here      := $(top)/test/load
 
 load_parts      := load reader writer writes writes_rare schema session history
-scenarios_parts := scenarios schedules scene schema session history
+scenarios_parts := scenarios schedules schedules_builders scene schema session history
 
 CXX      ?= g++
 CXXFLAGS := -std=c++20 -O1 -g -Wall -Wextra -pthread -I$(shell $(PG_CONFIG) --includedir) -MMD -MP

@@ -3,7 +3,7 @@
 // out of a test build.
 //
 //   scenarios CONNINFO NAME     exit code 0: every answer was exact; 1: a wrong one, which is printed
-//   scenarios --schedules       the names of those in schedules.cpp
+//   scenarios --schedules       the names of those that need all rules
 #include <cstdio>
 #include <memory>
 
@@ -255,16 +255,16 @@ int main(int argc, char** argv) {
     const std::string last = argc > 1 ? argv[argc - 1] : "";
     if (last == "--schedules") {
         print_names(kSchedules);
+        print_names(kBuilderSchedules);
         std::printf("\n");
         return 0;
     }
     if (argc == 3)
-        for (const std::vector<Scenario>* scenarios : {&kRules, &kSchedules})
+        for (const std::vector<Scenario>* scenarios : {&kRules, &kSchedules, &kBuilderSchedules})
             for (const Scenario& scenario : *scenarios)
                 if (last == scenario.name) return play(argv[1], scenario);
     std::printf("scenarios CONNINFO NAME, of:");
-    print_names(kRules);
-    print_names(kSchedules);
+    for (const std::vector<Scenario>* scenarios : {&kRules, &kSchedules, &kBuilderSchedules}) print_names(*scenarios);
     std::printf("\n");
     return 2;
 }
