@@ -238,6 +238,13 @@ END
 $$;
 COMMENT ON FUNCTION prompt_cache._unsound_sources() IS 'Sources whose changes might go unnoticed: nothing is stored while there is one.';
 
+-- An unlogged table comes back empty after a crash, as if nothing had ever changed.
+CREATE FUNCTION prompt_cache._proof_lasts() RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM pg_class c WHERE c.oid = to_regclass('prompt_cache.tag_nonce') AND c.relpersistence = 'p')
+$$;
+COMMENT ON FUNCTION prompt_cache._proof_lasts() IS 'Is the table of changes there, and does it survive a crash?';
+
 CREATE FUNCTION prompt_cache._key_type(type oid) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN type IN (20, 21, 23) THEN 'bigint' WHEN type = 2950 THEN 'uuid' WHEN type IN (25, 1043) THEN 'text' END
@@ -357,7 +364,8 @@ BEGIN
                 THEN 'a source is not a table any more'
            END,
            NOT EXISTS (SELECT FROM prompt_cache._unsound_sources()),
-           NOT EXISTS (SELECT FROM prompt_cache._sources() s JOIN pg_class c ON c.oid = s.relation WHERE c.relpersistence <> 'p'),
+           prompt_cache._proof_lasts()
+           AND NOT EXISTS (SELECT FROM prompt_cache._sources() s JOIN pg_class c ON c.oid = s.relation WHERE c.relpersistence <> 'p'),
            ARRAY(SELECT s.relation FROM prompt_cache._sources() s
                  UNION ALL SELECT 'prompt_cache.attachment'::regclass::oid),
            ARRAY(SELECT DISTINCT c.relnamespace FROM pg_class c WHERE c.oid IN (a.users, a.tenants)),
@@ -681,8 +689,8 @@ DECLARE
     found_user_key   name;
     found_tenant_key name;
 BEGIN
-    -- One attach() at a time.
-    LOCK TABLE prompt_cache.attachment IN SHARE ROW EXCLUSIVE MODE;
+    -- One attach() at a time, and none beside the commit of DDL that has asked what the sources are.
+    LOCK TABLE prompt_cache.attachment IN EXCLUSIVE MODE;
     IF users IS NULL THEN
         RAISE EXCEPTION 'there is no table "users"' USING ERRCODE = 'undefined_table',
             HINT = 'Name the table: prompt_cache.attach(users => ''schema.table'', tenants => ''schema.table'').';
@@ -995,7 +1003,8 @@ BEGIN
            (extract(epoch FROM n.ttl) * 1000000)::bigint, n.max_entries, n.sliding, n.redis,
            (extract(epoch FROM n.redis_ttl) * 1000000)::bigint,
            NOT EXISTS (SELECT FROM prompt_cache._unsound_watches() u WHERE u.namespace = n.namespace),
-           NOT EXISTS (SELECT FROM prompt_cache._watch_sources() o JOIN pg_class c ON c.oid = o.relation
+           prompt_cache._proof_lasts()
+           AND NOT EXISTS (SELECT FROM prompt_cache._watch_sources() o JOIN pg_class c ON c.oid = o.relation
                         WHERE o.namespace = n.namespace AND c.relpersistence <> 'p'),
            CASE WHEN n.builder IS NOT NULL AND p.oid IS NULL THEN format('its builder %s is gone', n.builder)
                 WHEN p.provolatile = 'v' THEN format('its builder %s is VOLATILE', n.builder)
@@ -1103,6 +1112,7 @@ CREATE FUNCTION prompt_cache._create_namespace(
 RETURNS boolean LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
+    LOCK TABLE prompt_cache.namespace IN EXCLUSIVE MODE;  -- as attach() does
     IF name IS NULL OR ttl IS NULL OR max_entries IS NULL OR sliding IS NULL OR redis IS NULL THEN
         RAISE EXCEPTION 'name, ttl, max_entries, sliding and redis must not be NULL' USING ERRCODE = 'null_value_not_allowed',
             HINT = 'Leave out what should have its default; 0 means no limit.';
@@ -1138,6 +1148,7 @@ CREATE FUNCTION prompt_cache._alter_namespace(
 RETURNS boolean LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
+    LOCK TABLE prompt_cache.namespace IN EXCLUSIVE MODE;
     PERFORM prompt_cache._require_namespace(name);
     PERFORM prompt_cache._check_limits(ttl, max_entries, redis_ttl);
     UPDATE prompt_cache.namespace n

@@ -226,6 +226,16 @@ PC_FUNCTION(pc_ddl_seen) {
 PC_FUNCTION(pc_consistent) {
     PG_RETURN_BOOL(!shared || memory::consistent());
 }
+
+// Holds back the messages of all who commit, and of replay, for so many milliseconds: what they have done can be seen
+// meanwhile.
+PC_FUNCTION(pc_hold_messages) {
+    LWLockAcquire(SInvalWriteLock, LW_EXCLUSIVE);
+    const std::int64_t until = memory::now() + PG_GETARG_INT32(0) * std::int64_t{1000};
+    while (memory::now() < until) pg_usleep(1000);  // any signal ends a sleep
+    LWLockRelease(SInvalWriteLock);
+    PG_RETURN_BOOL(true);
+}
 #endif
 
 }  // namespace prompt_cache

@@ -1,10 +1,41 @@
 #include "cache/judge.hpp"
 
+extern "C" {
+#include "access/xlogrecovery.h"
+#include "storage/lock.h"
+}
+
 namespace prompt_cache {
 
 namespace {
+
 bool hit_behind_local = false;
+
+// In recovery: has the record under replay, which may have made its transaction visible already, been replayed to its end,
+// with the messages in it? Records take microseconds; who does not see the end of one stores nothing.
+bool replay_has_told() {
+    constexpr int kLooks = 50;
+    constexpr long kPause = 20;  // microseconds
+    const XLogRecPtr begun = GetCurrentReplayRecPtr(nullptr);
+    for (int looks = 0; GetXLogReplayRecPtr(nullptr) < begun; looks++) {
+        if (looks == kLooks) return false;
+        pg_usleep(kPause);
+    }
+    AcceptInvalidationMessages();
+    return true;
 }
+
+// Transactions that were prepared before this server was the primary have no marks. Does any that has ended still hold
+// its lock? The judge's snapshot leaves out the rest of them, or would not have got here.
+bool older_ones_have_told(core::Xid since) {
+    const LockData* locks = GetLockStatusData();
+    return std::none_of(locks->locks, locks->locks + locks->nelements, [since](const LockInstanceData& lock) {
+        return lock.locktag.locktag_type == LOCKTAG_TRANSACTION && lock.holdMask != 0 &&
+               full_xid(lock.locktag.locktag_field1) < since;
+    });
+}
+
+}  // namespace
 
 bool decide_by_marks(const Judge& judge, const Dependency& dependency) noexcept {
     const core::SlotHistory history = shared.slots[dependency.slot()].read();
@@ -31,6 +62,7 @@ bool has_heard_of_ddl(const Judge& judge) {
     static Oid database_local = InvalidOid;
     static std::uint64_t heard_local = 0;  // the generation of `*` up to which everything has been read
     AcceptInvalidationMessages();
+    if (judge.by == Judge::By::kStamps) return replay_has_told();
     if (judge.by != Judge::By::kMarks) return true;
     const core::SlotHistory history = star_slot().read();
     if (database_local == MyDatabaseId && heard_local == history.gen) return true;
@@ -40,7 +72,8 @@ bool has_heard_of_ddl(const Judge& judge) {
         return !TransactionIdIsNormal(xid) || TransactionIdIsCurrentTransactionId(xid) ||
                !judge.view.complete(writer) || has_released_locks(xid);
     };
-    if (!std::all_of(history.xid, history.xid + history.n, has_sent) || !has_sent(history.dropped_max_xid))
+    if (!std::all_of(history.xid, history.xid + history.n, has_sent) || !has_sent(history.dropped_max_xid) ||
+        !older_ones_have_told(judge.since))
         return false;
     AcceptInvalidationMessages();
     if (history.all_complete(judge.view)) {

@@ -73,7 +73,7 @@ std::optional<Dependency> depend_on(const Judge& judge, Tag tag);
 // caches, which learn of a change by a message: sent after the change can be seen, and read only now and then. The
 // writer gives up the lock on its id after it has sent its messages; so where nobody holds the lock of an id in the
 // slot of `*` that the snapshot sees, what there is to hear can be read at once. False only for the microseconds in
-// between. On a standby replay does the same two steps, and there is no such lock to ask: true.
+// between. On a standby the two steps are parts of one record's replay, whose end can be waited for.
 bool has_heard_of_ddl(const Judge& judge);
 
 // The flag that says which kind of dependencies an entry of this judge carries.

@@ -55,12 +55,13 @@ class OwnRow {
 };
 
 // Visits the rows of a small table of our own as of now. False if it is locked: a commit does not wait here,
-// where no timeout holds, and who locks this table is changing what is in it.
+// where no timeout holds, and who locks this table is changing what is in it. RowShareLock keeps whoever would do so
+// out until the end of the transaction.
 template <typename Visit>
-bool visit_rows(OwnRelation own, Visit visit) {
+bool visit_rows(OwnRelation own, LOCKMODE lock, Visit visit) {
     const Oid table = own_relation(own);
     if (!OidIsValid(table)) return true;
-    if (!ConditionalLockRelationOid(table, AccessShareLock)) return false;
+    if (!ConditionalLockRelationOid(table, lock)) return false;
     if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table))) return false;
     Relation relation = table_open(table, NoLock);
     Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -68,7 +69,7 @@ bool visit_rows(OwnRelation own, Visit visit) {
     for (HeapTuple tuple; HeapTupleIsValid(tuple = systable_getnext(scan));) visit(OwnRow(relation, tuple));
     systable_endscan(scan);
     UnregisterSnapshot(snapshot);
-    table_close(relation, AccessShareLock);
+    table_close(relation, lock == AccessShareLock ? lock : NoLock);
     return true;
 }
 
@@ -90,9 +91,7 @@ void add_watch(SourceSet& sources, const OwnRow& row) {
         sources.add_expression(DatumGetObjectId(*source), TextDatumGetCString(*key));
 }
 
-}  // namespace
-
-SourceSet current_sources() {
+SourceSet read_sources(LOCKMODE lock) {
     if (!OidIsValid(own_relation(OwnRelation::kAttachment))) return SourceSet();
     SourceSet sources;
     for (const OwnRelation own :
@@ -100,12 +99,22 @@ SourceSet current_sources() {
           OwnRelation::kTagNonce, OwnRelation::kNamespace, OwnRelation::kWatch, OwnRelation::kReader})
         sources.add_relations(list_make1_oid(own_relation(own)));
     const bool known =
-        visit_rows(OwnRelation::kAttachment, [&](const OwnRow& row) { add_attachment(sources, row); }) &&
-        visit_rows(OwnRelation::kWatch, [&](const OwnRow& row) { add_watch(sources, row); }) &&
-        visit_rows(OwnRelation::kNamespace, [&](const OwnRow& row) {
+        visit_rows(OwnRelation::kAttachment, lock, [&](const OwnRow& row) { add_attachment(sources, row); }) &&
+        visit_rows(OwnRelation::kWatch, lock, [&](const OwnRow& row) { add_watch(sources, row); }) &&
+        visit_rows(OwnRelation::kNamespace, lock, [&](const OwnRow& row) {
             if (row.column("builder")) sources.add_builder();
         });
     return known ? sources : SourceSet::unknown();
+}
+
+}  // namespace
+
+SourceSet current_sources() {
+    return read_sources(AccessShareLock);
+}
+
+SourceSet sources_until_end() {
+    return read_sources(RowShareLock);
 }
 
 }  // namespace prompt_cache

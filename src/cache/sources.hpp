@@ -61,4 +61,7 @@ class SourceSet {
 // attached.
 SourceSet current_sources();
 
+// The same, and they stay what they are until the end of this transaction: an attach() or create_namespace() waits.
+SourceSet sources_until_end();
+
 }  // namespace prompt_cache

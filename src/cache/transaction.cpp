@@ -9,6 +9,10 @@
 #include "pg/expression_objects.hpp"
 #include "pg/settings.hpp"
 
+extern "C" {
+#include "commands/defrem.h"
+}
+
 namespace prompt_cache {
 
 using core::applies;
@@ -139,6 +143,21 @@ void utility_next(PC_UTILITY_PARAMETERS) {
         standard_ProcessUtility(PC_UTILITY_ARGUMENTS);
 }
 
+// VACUUM FULL writes the table anew and freezes rows, of which standbys are not told: their older snapshots then see rows
+// that they did not. It counts as the DDL that it is.
+bool is_full(const VacuumStmt* statement) {
+    ListCell* cell;
+    foreach (cell, statement->options) {
+        auto* option = static_cast<DefElem*>(lfirst(cell));
+        if (strcmp(option->defname, "full") == 0) return defGetBoolean(option);
+    }
+    return false;
+}
+
+bool is_vacuum(const Node* node) {
+    return IsA(node, VacuumStmt) && !is_full(reinterpret_cast<const VacuumStmt*>(node));
+}
+
 void vacuum_utility(PC_UTILITY_PARAMETERS) {
     vacuum_local.depth++;
     PG_TRY();
@@ -163,7 +182,7 @@ void utility_hook(PC_UTILITY_PARAMETERS) {
     const Node* node = statement->utilityStmt;
     // The first command of a pipeline does not know yet that others follow in its transaction.
     if (vacuum_local.depth == 0) vacuum_local.transaction = InvalidLocalTransactionId;
-    if (IsA(node, VacuumStmt) && !IsInTransactionBlock(context == PROCESS_UTILITY_TOPLEVEL) &&
+    if (is_vacuum(node) && !IsInTransactionBlock(context == PROCESS_UTILITY_TOPLEVEL) &&
         !TransactionIdIsValid(GetTopTransactionIdIfAny()))
         vacuum_utility(PC_UTILITY_ARGUMENTS);
     else if (IsA(node, CopyStmt) && reinterpret_cast<const CopyStmt*>(node)->is_from)

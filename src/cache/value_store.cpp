@@ -75,6 +75,9 @@ std::int64_t seconds_in_redis(const BuildLocal& build) {
 
 void store_in_memory(const ValueContext& context, const BuildLocal& build, const text* value) {
     if (!is_storable(context, build)) return;
+    // What the namespace is must still hold: the build may have waited for a lock.
+    const auto star = depend_on(context.judge, Tag(TagKind::kAll));
+    if (!star || star != build.space.dependency) return;
     // The builder has seen every forget_prefix() so far; whether it still has is looked at in memory::store().
     Dependency unless_marked;
     const bool by_marks = context.judge.by == Judge::By::kMarks;

@@ -10,6 +10,7 @@
 #include "cache/transaction.hpp"
 #include "core/tag_set.hpp"
 #include "pg/as_owner.hpp"
+#include "pg/catalog.hpp"
 #include "pg/expression_objects.hpp"
 #include "pg/pause.hpp"
 #include "pg/query.hpp"
@@ -75,9 +76,15 @@ std::optional<Changed> changed_by(const SharedInvalidationMessage& message) {
     return Changed{.object = catalog_object(message.id, message.cc.hashValue), .is_code = is_code_cache(message.id)};
 }
 
+// What is prepared may become part of something before it commits, when nobody looks again.
+SourceSet sources_at_end(bool prepares) {
+    const bool is_here = OidIsValid(own_relation(OwnRelation::kAttachment));
+    return prepares && is_here ? SourceSet::unknown() : sources_until_end();
+}
+
 // Did this transaction change the definition of a source? VACUUM and ANALYZE send the same messages as DDL;
 // they change no row, and an id assigned inside a lazy VACUUM would be missing from other snapshots.
-bool changed_a_source() {
+bool changed_a_source(bool prepares) {
     if (applies(Rule::kVacuum) && is_vacuuming()) return false;
     SharedInvalidationMessage* messages = nullptr;
     bool init_file = false;
@@ -85,13 +92,13 @@ bool changed_a_source() {
     std::optional<SourceSet> sources;
     bool found = false;
     if (view_dropped_local) {
-        sources = current_sources();
+        sources = sources_at_end(prepares);
         found = sources->has_builders();
     }
     for (int i = 0; i < count && !found; i++) {
         const std::optional<Changed> changed = changed_by(messages[i]);
         if (!changed) continue;
-        if (!sources) sources = current_sources();
+        if (!sources) sources = sources_at_end(prepares);
         if (sources->empty()) break;
         found = changed->anything || (changed->is_code && sources->has_builders()) ||
                 (OidIsValid(changed->relation) && sources->contains(changed->relation)) ||
@@ -108,8 +115,8 @@ void drop_prefix(std::string_view name, std::string_view prefix) noexcept {
     if (partition.holds()) memory::walk_prefix(partition.number, prefix, memory::WithPrefix::kDrop);
 }
 
-void before_end_of_transaction() {
-    const bool ddl = applies(Rule::kDdlMark) && changed_a_source();
+void before_end_of_transaction(bool prepares) {
+    const bool ddl = applies(Rule::kDdlMark) && changed_a_source(prepares);
     if (ddl || dropped_local) {
         dirty_local.add_all();
         drop_puts_on(Tag(TagKind::kAll));  // made before DDL that no trigger has told of
@@ -166,7 +173,7 @@ void at_transaction_event(XactEvent event, void*) {
     switch (event) {
         case XACT_EVENT_PRE_COMMIT:
         case XACT_EVENT_PRE_PREPARE:
-            before_end_of_transaction();
+            before_end_of_transaction(event == XACT_EVENT_PRE_PREPARE);
             break;
         case XACT_EVENT_COMMIT:
         case XACT_EVENT_ABORT:

@@ -32,7 +32,7 @@ struct StampsLocal {
 Stamp read_stamp(Tag tag, Snapshot snapshot) {
     Stamp stamp;
     const Oid table = own_relation(OwnRelation::kTagNonce);
-    if (!OidIsValid(table)) return stamp;
+    if (!OidIsValid(table)) return {-1, random_nonce()};  // equal to no other: without the table nothing is proved
     Relation relation = table_open(table, AccessShareLock);
     ScanKeyData key;
     ScanKeyInit(&key, kTag, BTEqualStrategyNumber, F_INT8EQ,

@@ -210,6 +210,63 @@ void watch_of_dropped(Scene& s) {
     s.expect(s.c.run("SELECT FROM pg_trigger WHERE tgname LIKE 'prompt\\_cache\\_watch%' AND tgrelid = 'load.users'::regclass").count() == 0, "triggers were left");
 }
 
+// What a prepared transaction changes becomes part of something before it commits.
+void prepared_before(Scene& s) {
+    s.c.run("SELECT prompt_cache.detach()");
+    s.c.run("CREATE FUNCTION load.f(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN 'old ' || t; END $$");
+    s.b.run(
+        "BEGIN; CREATE OR REPLACE FUNCTION load.f(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN 'new ' || t; END $$;"
+        " PREPARE TRANSACTION 'scenario'");
+    s.c.run("SELECT prompt_cache.attach('load.users', NULL, user_prompt => 'load.f(system_prompt)')");
+    s.a.run("SELECT prompt_cache.prompt(1)");
+    s.b.run("COMMIT PREPARED 'scenario'");
+    Session fresh(s.conninfo(), "scenario new session");
+    s.expect(fresh.run("SELECT prompt_cache.prompt(1) = prompt_cache.build(1)").flag(0, 0), "after COMMIT PREPARED");
+}
+
+// A namespace is made while the commit of its builder's new version waits, having asked what the builders are.
+void made_beside_commit(Scene& s) {
+    const auto function = [](const char* version) {
+        return std::string("CREATE OR REPLACE FUNCTION load.note(key text) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN '") +
+               version + " note'; END $$";
+    };
+    s.c.run(function("old"));
+    s.c.run("SELECT pg_advisory_lock(7061757365)");
+    s.b.run("SET prompt_cache.pause_at = 'mark|commit'");
+    s.b.run(std::string("BEGIN; ") + kChange + "; " + function("new"));
+    s.b.send("COMMIT");
+    s.wait_until_blocked(s.b);
+    s.a.send("SELECT prompt_cache.create_namespace('notes', 'load.note(text)', ttl => '0')");
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    const bool waits = s.a.busy();
+    if (!waits) {
+        s.a.receive();
+        s.a.run("SELECT prompt_cache.fetch('notes', 'k')");
+    }
+    s.c.run("SELECT pg_advisory_unlock(7061757365)");
+    s.b.receive();
+    if (waits) s.a.receive();
+    Session fresh(s.conninfo(), "scenario new session");
+    same_as_rebuilt(s, fresh, "notes", "after the commit");
+    s.b.run("RESET prompt_cache.pause_at");
+}
+
+// Without the table of changes nothing is proved.
+void no_proof(Scene& s) {
+    s.a.run("SET prompt_cache.memory = off");
+    s.c.run("ALTER TABLE prompt_cache.tag_nonce RENAME TO hidden");
+    s.b.run("SELECT prompt_cache.prompt(1)");
+    s.b.run("SELECT prompt_cache.flush()");
+    s.c.run("ALTER TABLE prompt_cache.hidden RENAME TO tag_nonce");
+    s.b.run(kChange);
+    s.c.run("ALTER TABLE prompt_cache.tag_nonce RENAME TO hidden");
+    s.exact(s.a, "with the table hidden again");
+    s.c.run("ALTER TABLE prompt_cache.hidden RENAME TO tag_nonce");
+    s.c.run("ALTER TABLE prompt_cache.tag_nonce SET UNLOGGED");
+    s.b.run("SELECT prompt_cache.prompt(2)");
+    s.expect(s.b.run("SELECT prompt_cache.flush()").number(0, 0) == 0, "rows were written that a crash leaves without proof");
+}
+
 }  // namespace
 
 const std::vector<Scenario> kBuilderSchedules = {
@@ -226,6 +283,9 @@ const std::vector<Scenario> kBuilderSchedules = {
     {"temporary_each_time", temporary_each_time},
     {"verify_uses_nothing", verify_uses_nothing},
     {"watch_of_dropped", watch_of_dropped},
+    {"prepared_before", prepared_before},
+    {"made_beside_commit", made_beside_commit},
+    {"no_proof", no_proof},
 };
 
 }  // namespace load
