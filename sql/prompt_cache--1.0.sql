@@ -1112,7 +1112,7 @@ CREATE FUNCTION prompt_cache._create_namespace(
 RETURNS boolean LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
-    LOCK TABLE prompt_cache.namespace IN EXCLUSIVE MODE;  -- as attach() does
+    LOCK TABLE prompt_cache.watch IN EXCLUSIVE MODE;  -- as attach() locks its own; all that change namespaces begin here
     IF name IS NULL OR ttl IS NULL OR max_entries IS NULL OR sliding IS NULL OR redis IS NULL THEN
         RAISE EXCEPTION 'name, ttl, max_entries, sliding and redis must not be NULL' USING ERRCODE = 'null_value_not_allowed',
             HINT = 'Leave out what should have its default; 0 means no limit.';
@@ -1148,7 +1148,7 @@ CREATE FUNCTION prompt_cache._alter_namespace(
 RETURNS boolean LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
-    LOCK TABLE prompt_cache.namespace IN EXCLUSIVE MODE;
+    LOCK TABLE prompt_cache.watch IN EXCLUSIVE MODE;
     PERFORM prompt_cache._require_namespace(name);
     PERFORM prompt_cache._check_limits(ttl, max_entries, redis_ttl);
     UPDATE prompt_cache.namespace n
@@ -1287,6 +1287,7 @@ DECLARE
     w     prompt_cache.watch;
     found boolean := false;
 BEGIN
+    LOCK TABLE prompt_cache.watch IN SHARE ROW EXCLUSIVE MODE;
     PERFORM prompt_cache._require_namespace(namespace);
     FOR w IN SELECT * FROM prompt_cache.watch x WHERE x.namespace = _unwatch.namespace AND x.source = _unwatch.source LOOP
         PERFORM prompt_cache._drop_watch(w);

@@ -32,6 +32,7 @@ Attachment judged_local;                   // holds as long as its dependency on
 Judge::By by_local = Judge::By::kNothing;  // ... which is of this kind
 Attachment fresh_local;                    // holds for one snapshot
 SnapshotIdentity fresh_under_local;
+bool fresh_heard_local = false;  // read when all that the snapshot sees had been heard of
 std::uint64_t versions_local = 0;
 
 KeyType key_type(std::optional<std::string_view> name) {
@@ -146,7 +147,7 @@ bool adopt_shared_copy(const Judge& judge, Attachment& local) {
 const Attachment& read_for(Snapshot snapshot) {
     const SnapshotIdentity identity = identity_of(snapshot);
     if (fresh_under_local == identity) return fresh_local;
-    fresh_under_local = {};
+    forget_fresh_attachment();
     fresh_local.adopt(read_flat(CurrentMemoryContext));
     fresh_under_local = identity;
     return fresh_local;
@@ -203,6 +204,7 @@ bool is_attached() {
 
 void forget_fresh_attachment() noexcept {
     fresh_under_local = {};
+    fresh_heard_local = false;
 }
 
 const Attachment& attachment_under(const Judge& judge) {
@@ -216,8 +218,9 @@ const Attachment& attachment_under(const Judge& judge) {
     const std::optional<Dependency> dependency = depend_on(judge, star());
     // Where nobody can vouch for it, or own DDL may be in it, it holds for this snapshot.
     const bool keeps = dependency && has_heard_of_ddl(judge);
-    if (keeps) forget_fresh_attachment();  // what was read before that
+    if (keeps && !fresh_heard_local) forget_fresh_attachment();
     const Attachment& fresh = read_for(judge.snapshot);
+    fresh_heard_local = keeps;
     if (!keeps || !fresh.usable() || own_ddl_may_show(fresh.sources(), fresh.objects())) return fresh;
     local.adopt(fresh.flat());
     local.dependency = dependency;

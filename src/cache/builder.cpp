@@ -189,7 +189,8 @@ void run_as_owner(const Attachment& attachment, unsigned number, Oid owner, KeyT
 void refuse_nested_lookup() {
     if (!building_local) return;
     ereport(ERROR, (errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
-                    errmsg("an expression of attach() cannot look up prompts"),
+                    errmsg("an expression of attach() cannot look up prompts or values"),
+                    errdetail("What a layer is made of must be its own row."),
                     errhint("Let a namespace have a builder that calls prompt_cache.prompt().")));
 }
 

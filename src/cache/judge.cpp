@@ -7,32 +7,47 @@ extern "C" {
 
 namespace prompt_cache {
 
+using core::applies;
+using core::Rule;
+
 namespace {
 
 bool hit_behind_local = false;
 
 // In recovery: has the record under replay, which may have made its transaction visible already, been replayed to its end,
-// with the messages in it? Records take microseconds; who does not see the end of one stores nothing.
-bool replay_has_told() {
-    constexpr int kLooks = 50;
+// with the messages in it? Most take microseconds; one that waits for a reader's lock may take long. Then it does if the
+// snapshot sees no DDL that was not there when somebody last saw the end of a record.
+bool replay_has_told(const Judge& judge) {
+    constexpr int kLooks = 10;
     constexpr long kPause = 20;  // microseconds
+    std::atomic<std::uint64_t>& told = shared.control->told_star;
+    const std::uint64_t told_before = told.load(std::memory_order_acquire);
+    AcceptInvalidationMessages();
+    const Stamp star = stamp_under(Tag(TagKind::kAll), judge);
+    const std::uint64_t mine = hash_combine64(hash_combine64(static_cast<std::uint64_t>(star.nonces), static_cast<std::uint64_t>(star.weight)), MyDatabaseId);
+    if (told_before == mine) return true;
     const XLogRecPtr begun = GetCurrentReplayRecPtr(nullptr);
     for (int looks = 0; GetXLogReplayRecPtr(nullptr) < begun; looks++) {
         if (looks == kLooks) return false;
         pg_usleep(kPause);
     }
     AcceptInvalidationMessages();
+    told.store(mine, std::memory_order_release);
     return true;
 }
 
 // Transactions that were prepared before this server was the primary have no marks. Does any that has ended still hold
 // its lock? The judge's snapshot leaves out the rest of them, or would not have got here.
 bool older_ones_have_told(core::Xid since) {
+    static core::Xid told_local = 0;  // of this life of the server: they have, for good
+    if (told_local == since) return true;
     const LockData* locks = GetLockStatusData();
-    return std::none_of(locks->locks, locks->locks + locks->nelements, [since](const LockInstanceData& lock) {
+    const bool told = std::none_of(locks->locks, locks->locks + locks->nelements, [since](const LockInstanceData& lock) {
         return lock.locktag.locktag_type == LOCKTAG_TRANSACTION && lock.holdMask != 0 &&
                full_xid(lock.locktag.locktag_field1) < since;
     });
+    if (told) told_local = since;
+    return told;
 }
 
 }  // namespace
@@ -61,8 +76,8 @@ std::optional<Dependency> depend_on(const Judge& judge, Tag tag) {
 bool has_heard_of_ddl(const Judge& judge) {
     static Oid database_local = InvalidOid;
     static std::uint64_t heard_local = 0;  // the generation of `*` up to which everything has been read
+    if (judge.by == Judge::By::kStamps) return replay_has_told(judge);
     AcceptInvalidationMessages();
-    if (judge.by == Judge::By::kStamps) return replay_has_told();
     if (judge.by != Judge::By::kMarks) return true;
     const core::SlotHistory history = star_slot().read();
     if (database_local == MyDatabaseId && heard_local == history.gen) return true;
@@ -73,7 +88,7 @@ bool has_heard_of_ddl(const Judge& judge) {
                !judge.view.complete(writer) || has_released_locks(xid);
     };
     if (!std::all_of(history.xid, history.xid + history.n, has_sent) || !has_sent(history.dropped_max_xid) ||
-        !older_ones_have_told(judge.since))
+        (applies(Rule::kBootBound) && !older_ones_have_told(judge.since)))
         return false;
     AcceptInvalidationMessages();
     if (history.all_complete(judge.view)) {

@@ -42,7 +42,8 @@ struct RememberedLocal {
 };
 HTAB* remembered_local = nullptr;
 
-Namespace fresh_local;  // holds for one snapshot
+Namespace fresh_local;           // holds for one snapshot
+bool fresh_heard_local = false;  // read when all that the snapshot sees had been heard of
 MemoryContext fresh_context_local = nullptr;
 SnapshotIdentity fresh_under_local;
 
@@ -130,7 +131,7 @@ std::string_view read_flat(std::string_view name, MemoryContext context) {
 const Namespace& read_for(Snapshot snapshot, std::string_view name) {
     const SnapshotIdentity identity = identity_of(snapshot);
     if (fresh_under_local == identity && fresh_local.name() == name) return fresh_local;
-    fresh_under_local = {};
+    forget_fresh_namespace();
     if (!fresh_context_local)
         fresh_context_local =
             AllocSetContextCreate(TopMemoryContext, "prompt_cache fresh namespace", ALLOCSET_SMALL_SIZES);
@@ -294,6 +295,7 @@ bool own_ddl_concerns(const Namespace& space) {
 
 void forget_fresh_namespace() noexcept {
     fresh_under_local = {};
+    fresh_heard_local = false;
 }
 
 const Namespace& namespace_under(const Judge& judge, std::string_view name) {
@@ -311,8 +313,9 @@ const Namespace& namespace_under(const Judge& judge, std::string_view name) {
     const std::optional<Dependency> everything = depend_on(judge, star());
     // Where nobody can vouch for it, or own DDL may be in it, it holds for this snapshot.
     const bool keeps = wiring && everything && has_heard_of_ddl(judge);
-    if (keeps) forget_fresh_namespace();  // what was read before that
+    if (keeps && !fresh_heard_local) forget_fresh_namespace();
     const Namespace& fresh = read_for(judge.snapshot, name);
+    fresh_heard_local = keeps;
     if (!keeps || own_ddl_concerns(fresh)) return fresh;
     const Dependency dependencies[] = {*wiring, *everything};
     const std::string_view flat = fresh.flat();

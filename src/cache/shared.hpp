@@ -44,6 +44,7 @@ struct ControlShared {
         leases_offset, saving_offset, redis_offset, uses_offset, arena_offset, total_size;
 
     std::atomic<std::uint64_t> boot_xid;  // 0 until the first user as a primary; see primary_since()
+    std::atomic<std::uint64_t> told_star;  // in recovery: as of which DDL all messages are known to be out; see cache/judge.cpp
     std::atomic<std::uint32_t> serial;    // numbers stored entries; relaxed, only told apart
 
     std::atomic<std::uint32_t> own_entries;  // entries that hold the wiring, not users' values; `space`

@@ -58,10 +58,13 @@ class OwnRow {
 // where no timeout holds, and who locks this table is changing what is in it. RowShareLock keeps whoever would do so
 // out until the end of the transaction.
 template <typename Visit>
-bool visit_rows(OwnRelation own, LOCKMODE lock, Visit visit) {
+bool visit_rows(OwnRelation own, LOCKMODE& lock, Visit visit) {
     const Oid table = own_relation(own);
     if (!OidIsValid(table)) return true;
-    if (!ConditionalLockRelationOid(table, lock)) return false;
+    if (!ConditionalLockRelationOid(table, lock)) {
+        if (lock == AccessShareLock || !ConditionalLockRelationOid(table, AccessShareLock)) return false;
+        lock = AccessShareLock;  // somebody is about to change what is in it
+    }
     if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table))) return false;
     Relation relation = table_open(table, NoLock);
     Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -91,7 +94,8 @@ void add_watch(SourceSet& sources, const OwnRow& row) {
         sources.add_expression(DatumGetObjectId(*source), TextDatumGetCString(*key));
 }
 
-SourceSet read_sources(LOCKMODE lock) {
+SourceSet read_sources(LOCKMODE wanted) {
+    LOCKMODE lock = wanted;
     if (!OidIsValid(own_relation(OwnRelation::kAttachment))) return SourceSet();
     SourceSet sources;
     for (const OwnRelation own :
@@ -104,6 +108,7 @@ SourceSet read_sources(LOCKMODE lock) {
         visit_rows(OwnRelation::kNamespace, lock, [&](const OwnRow& row) {
             if (row.column("builder")) sources.add_builder();
         });
+    if (lock != wanted) sources.add_any_table();
     return known ? sources : SourceSet::unknown();
 }
 

@@ -33,10 +33,10 @@ class SourceSet {
     }
     bool empty() const { return relations_ == NIL && !unknown_; }
     bool contains(Oid relation) const {
-        return unknown_ || list_member_oid(relations_, relation) ||
+        return unknown_ || any_table_ || list_member_oid(relations_, relation) ||
                (has_builders_ && is_code_relation(get_rel_relkind(relation)));
     }
-    bool has_builders() const { return unknown_ || has_builders_; }
+    bool has_builders() const { return unknown_ || any_table_ || has_builders_; }
 
     // A schema, or what an expression is made of; see expression_objects.hpp. Expressions are read when first
     // asked; one that cannot be read may be made of anything.
@@ -45,6 +45,8 @@ class SourceSet {
     void add_relations(List* relations) { relations_ = list_concat(relations_, relations); }
     void add_schema(Oid schema);
     void add_builder() { has_builders_ = true; }
+    // An attach() or create_namespace() is under way: any table or code may become a source.
+    void add_any_table() { any_table_ = true; }
     void add_expression(Oid relation, const char* text);  // a column, which brings nothing, or an expression
 
   private:
@@ -53,6 +55,7 @@ class SourceSet {
     List* expressions_ = NIL;  // not read yet: texts, and the relations that they are about
     List* expression_relations_ = NIL;
     bool has_builders_ = false;
+    bool any_table_ = false;
     bool unknown_ = false;
 };
 

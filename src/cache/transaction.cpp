@@ -146,12 +146,13 @@ void utility_next(PC_UTILITY_PARAMETERS) {
 // VACUUM FULL writes the table anew and freezes rows, of which standbys are not told: their older snapshots then see rows
 // that they did not. It counts as the DDL that it is.
 bool is_full(const VacuumStmt* statement) {
+    bool full = false;
     ListCell* cell;
     foreach (cell, statement->options) {
         auto* option = static_cast<DefElem*>(lfirst(cell));
-        if (strcmp(option->defname, "full") == 0) return defGetBoolean(option);
+        if (strcmp(option->defname, "full") == 0) full = defGetBoolean(option);  // the last one counts
     }
-    return false;
+    return full;
 }
 
 bool is_vacuum(const Node* node) {

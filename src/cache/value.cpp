@@ -199,6 +199,7 @@ void count_lookup(const ValueContext& context, const Value& value, bool bypassed
 }  // namespace
 
 ValueContext open_value_context(std::string_view name) {
+    refuse_nested_lookup();
     ValueContext context;
     context.judge = open_judge();
     context.bypass = context.judge.bypass;

@@ -93,9 +93,11 @@ void prepare(RowExpression* place, Relation relation, const char* text) {
     ExpressionObjects objects;
     add_objects_of(expression.tree, objects);
     made.replaceable = objects.numbers != NIL;
+    // Checked on a copy: what the server caches is freed by nobody if an error comes.
+    Node* planned = reinterpret_cast<Node*>(expression_planner(static_cast<Expr*>(copyObjectImpl(expression.tree))));
+    check_functions(planned, expression.stable_function);
+    made.immutable = !contain_mutable_functions(planned);
     made.planned = GetCachedExpression(expression.tree);
-    check_functions(made.planned->expr, expression.stable_function);
-    made.immutable = !contain_mutable_functions(made.planned->expr);
     made.context = AllocSetContextCreate(TopMemoryContext, "prompt_cache expression", ALLOCSET_SMALL_SIZES);
     MemoryContext before = MemoryContextSwitchTo(made.context);
     made.text = pstrdup(text);
