@@ -267,6 +267,37 @@ void no_proof(Scene& s) {
     s.expect(s.b.run("SELECT prompt_cache.flush()").number(0, 0) == 0, "rows were written that a crash leaves without proof");
 }
 
+// Two who change namespaces wait for each other one way only.
+void migration_beside_drop(Scene& s) {
+    s.c.run("SELECT prompt_cache.create_namespace('old')");
+    s.a.run("BEGIN; SELECT prompt_cache.create_namespace('new')");
+    s.b.send("SELECT prompt_cache.drop_namespace('old')");
+    s.wait_until_blocked(s.b);
+    s.a.run("SELECT prompt_cache.watch('load.messages', 'new')");
+    s.a.run("COMMIT");
+    s.b.receive();
+}
+
+// While a namespace is being made a temporary table is still nobody's business.
+void temporary_beside_create(Scene& s) {
+    s.b.run("CREATE TEMP TABLE before (n int)");
+    s.exact(s.a, "at first");
+    s.c.run("BEGIN; SELECT prompt_cache.create_namespace('new')");
+    s.b.run("CREATE TEMP TABLE beside (n int)");
+    s.expect(s.exact(s.a, "beside it") == "memory", "a temporary table emptied the cache");
+    s.c.run("COMMIT");
+}
+
+// An expression that is refused once it is planned leaves nothing behind.
+void refused_when_planned(Scene& s) {
+    s.c.run("CREATE FUNCTION load.f(t text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'x' || t $$; SET client_min_messages = error");
+    s.c.run("SELECT prompt_cache.attach('load.users', 'load.tenants', user_prompt => 'load.f(system_prompt)')");
+    s.c.run("CREATE OR REPLACE FUNCTION load.f(t text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT current_user::text || t $$");
+    for (int i = 0; i < 50; i++) s.a.run("UPDATE load.users SET system_prompt = system_prompt || '.'");
+    const Rows rows = s.a.run("SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'CachedExpression'");
+    s.expect(rows.number(0, 0) < 10, rows.text(0, 0) + " plans were left");
+}
+
 }  // namespace
 
 const std::vector<Scenario> kBuilderSchedules = {
@@ -286,6 +317,9 @@ const std::vector<Scenario> kBuilderSchedules = {
     {"prepared_before", prepared_before},
     {"made_beside_commit", made_beside_commit},
     {"no_proof", no_proof},
+    {"migration_beside_drop", migration_beside_drop},
+    {"temporary_beside_create", temporary_beside_create},
+    {"refused_when_planned", refused_when_planned},
 };
 
 }  // namespace load

@@ -89,6 +89,7 @@ while (time < $final)
 }
 cmp_ok($sent, '>', 5, "$sent signals were sent");
 for (@load) { my (undef, $err) = finish_session($_); is($err, '', 'the load has not noticed'); }
+is(exact($node, 'chat'), '60 of 60', 'no answer is wrong');   # and all are composed after the last edit of a tenant
 ok($node->poll_query_until('chat', $all_saved), 'and everything is saved');
 is($node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'prompt_cache launcher'}), $launcher, 'by a worker of the same launcher');
 unlike(slurp_file($node->logfile, $since), qr/PANIC|terminated by signal|crash of another/, 'no signal has crashed anything');

@@ -105,4 +105,19 @@ sub can_see { my ($session, $version) = @_; return wait_for($session, "SELECT co
     $old->quit;
 }
 
+# Replay that waits for a reader's lock keeps nothing from being stored.
+{
+    on($primary, 'CREATE TABLE wanted (n int)');
+    $primary->wait_for_catchup($standby);
+    on($standby, q{SELECT prompt_cache.fetch('notes', 'before')});
+    my $blocker = $standby->background_psql('chat');
+    $blocker->query_safe('BEGIN; SELECT FROM wanted');
+    on($primary, 'BEGIN; LOCK TABLE wanted IN ACCESS EXCLUSIVE MODE; INSERT INTO wanted VALUES (1); COMMIT');
+    $standby->poll_query_until('chat', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'startup' AND wait_event_type = 'Lock'}) or die;
+    my $stalled = q{SELECT source FROM prompt_cache.fetch_many('notes', '{stalled}')};
+    is(on($standby, $stalled), $_, "while replay waits: $_") for 'built', 'memory';
+    $blocker->query_safe('COMMIT');
+    $blocker->quit;
+}
+
 done_testing();
