@@ -139,6 +139,18 @@ void Writer::settle_prepared() {
     }
 }
 
+// The same with triggers that are off: while they are nothing is stored, and the rest of the run would tell little.
+void Writer::settle_triggers() {
+    while (triggers_off_) {
+        try {
+            session_.run("ALTER TABLE load.users ENABLE TRIGGER ALL; SELECT prompt_cache._repair_triggers()");
+            triggers_off_ = false;
+        } catch (const SqlError&) {
+            if (!session_.recover()) return;
+        }
+    }
+}
+
 // Before the own change, so that what is remembered of this moment could be taken for what comes after.
 void Writer::look_first(Id key) {
     if (!random_.percent(30)) return;
@@ -258,6 +270,7 @@ void Writer::run_until(const std::atomic<bool>& stop) {
             (this->*chosen->run)();
         } catch (const NotNow&) {
             session_.recover();
+            settle_triggers();
         } catch (const SqlError& error) {
             // Serialization, deadlock, lock timeout, cancelled, the server goes or comes, an insert met a
             // key, or there is a column, table or constraint that another writer's DDL has left.
@@ -271,6 +284,7 @@ void Writer::run_until(const std::atomic<bool>& stop) {
             tally_.rollbacks++;
             if (!session_.recover() || !other_.recover()) return;
             settle_prepared();
+            settle_triggers();
         }
         if (options_.think > 0)
             std::this_thread::sleep_for(std::chrono::microseconds(random_.below(2 * options_.think)));

@@ -39,6 +39,7 @@ class Writer {
     void prepare_and_end();
     void end_prepared();
     void settle_prepared();
+    void settle_triggers();
     void read_back(bool inside);
     void look_first(Id key);
 
@@ -99,6 +100,7 @@ class Writer {
     std::vector<State> states_;
     std::string prepared_name_;  // a transaction that waits for its COMMIT PREPARED; empty: none
     Nanos prepared_sent_ = 0;
+    bool triggers_off_ = false;  // committed so, or about to be
 };
 
 }  // namespace load

@@ -160,6 +160,7 @@ void Writer::triggers_off() {
     write_user(key);
     read_back(true);
     if (random_.percent(50)) {
+        triggers_off_ = true;
         commit();
         read_back(false);
         begin();
@@ -172,6 +173,7 @@ void Writer::triggers_off() {
     execute("SELECT prompt_cache._repair_triggers()");
     may_roll_back_ = false;
     commit();
+    triggers_off_ = false;
 }
 
 void Writer::cache_calls() {
