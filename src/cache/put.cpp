@@ -66,9 +66,9 @@ void publish() noexcept {
 
 void at_transaction_event(XactEvent event, void*) {
     if (event == XACT_EVENT_COMMIT && shared) publish();
-    if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-        pending_local = nullptr;
-    if (event != XACT_EVENT_PRE_COMMIT && event != XACT_EVENT_PRE_PREPARE) undone_local = false;
+    if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE) return;
+    pending_local = nullptr;
+    undone_local = false;
 }
 
 void at_subtransaction_event(SubXactEvent event, SubTransactionId own, SubTransactionId parent, void*) {
