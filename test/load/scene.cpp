@@ -35,6 +35,21 @@ std::string Scene::exact(Session& session, const std::string& when, Id user) {
     return rows.text(0, 0);
 }
 
+void Scene::as_built(Session& session, const std::string& when, Id user) {
+    expect(session.run("SELECT prompt_cache.prompt($1) = prompt_cache.build($1)", {std::to_string(user)}).flag(0, 0),
+           when + ": not what build() gives");
+}
+
+void Scene::refused(Session& session, const std::string& sql, const std::string& state) {
+    try {
+        session.run(sql);
+        expect(false, "not refused: " + sql);
+    } catch (const SqlError& error) {
+        expect(error.state == state, sql + ": " + error.text);
+        session.recover();
+    }
+}
+
 void Scene::wait_until_blocked(Session& blocked) {
     for (int tries = 0; tries < 500; tries++) {
         const Rows rows = c.run("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1",

@@ -21,6 +21,13 @@ class Scene {
     void set_up();
     // The prompt of the user as this session gets it now equals what its snapshot sees.
     std::string exact(Session& session, const std::string& when, Id user = 1);
+    // The same, whatever the attached expressions are: equals what build() gives.
+    void as_built(Session& session, const std::string& when, Id user = 1);
+    // The statement is an error of this state; the session goes on.
+    void refused(Session& session, const std::string& sql, const std::string& state);
+    // Backends whose setting pause_at names a point wait there until let_go().
+    void hold_pauses() { c.run("SELECT pg_advisory_lock(7061757365)"); }
+    void let_go() { c.run("SELECT pg_advisory_unlock(7061757365)"); }
     void expect(bool right, const std::string& what) {
         if (right) return;
         std::printf("wrong: %s\n", what.c_str());

@@ -98,13 +98,13 @@ void tables_swap(Scene& s) {
 void tables_swap_untold(Scene& s) {
     s.c.run("CREATE TABLE load.users2 AS SELECT id, tenant_id, 'not attached' AS system_prompt FROM load.users");
     s.a.run("SELECT prompt_cache.build(2), prompt_cache.prompt(2)");
-    s.c.run("SELECT pg_advisory_lock(7061757365)");
+    s.hold_pauses();
     s.b.run(std::string("SET prompt_cache.pause_at = 'commit|tell'; ") + kSwapTables);
     s.b.send("COMMIT");
     s.wait_until_blocked(s.b);
     s.a.send("SELECT prompt_cache.prompt(1)");
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
-    s.c.run("SELECT pg_advisory_unlock(7061757365)");
+    s.let_go();
     s.b.receive();
     s.a.receive();
     expect_attached(s, s.a, "afterwards");
@@ -183,8 +183,7 @@ void session_settings(Scene& s) {
         s.c.run("SELECT prompt_cache.attach('load.users', 'load.tenants', user_prompt => $1)", {one.prompt});
         odd.run(std::string("SET escape_string_warning = off; SET ") + one.setting);
         odd.run("SELECT prompt_cache.prompt(1)");
-        s.expect(plain.run("SELECT prompt_cache.prompt(1) = prompt_cache.build(1)").flag(0, 0),
-                 std::string("built under ") + one.setting);
+        s.as_built(plain, std::string("built under ") + one.setting);
     }
 }
 
@@ -197,15 +196,15 @@ void remote_outdated(Scene& s) {
     s.c.run(function("old"));
     s.c.run("SELECT prompt_cache.attach('load.users', 'load.tenants', user_prompt => 'load.f(system_prompt)')");
     s.a.run("SELECT prompt_cache.prompt(2)");
-    s.c.run("SELECT pg_advisory_lock(7061757365)");
+    s.hold_pauses();
     s.b.run("SET prompt_cache.pause_at = 'commit|tell'");
     s.b.send(function("new"));
     s.wait_until_blocked(s.b);
     s.a.run("SELECT prompt_cache.prompt(1)");
-    s.c.run("SELECT pg_advisory_unlock(7061757365)");
+    s.let_go();
     s.b.receive();
     for (Session* session : {&s.a, &s.c})
-        s.expect(session->run("SELECT prompt_cache.prompt(1) = prompt_cache.build(1)").flag(0, 0), "the text of a replaced function");
+        s.as_built(*session, "after a function was replaced");
     s.b.run("RESET prompt_cache.pause_at");
 }
 
