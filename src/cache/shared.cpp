@@ -128,7 +128,6 @@ void startup_hook() {
             core::Eviction::init(shared.partitions[i].order, i);
             shared.partitions[i].statistics.reset(GetCurrentTimestamp());
         }
-        memory::eviction_view(0).set_capacity(shared.units);
         for (unsigned i = 0; i < kFlights; i++) ConditionVariableInit(&shared.flights[i].landed);
     }
     LWLockRelease(AddinShmemInitLock);

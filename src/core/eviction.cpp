@@ -16,10 +16,12 @@
 // loses up to eight.  When the buckets run out, the two oldest become one: an epoch before oldest_epoch means
 // the bucket of oldest_epoch.
 //
-// The duel: both policies are played on a sample of the keys (one in 2^shift, 256 to 512 resident; all of
+// The duel: both policies are played on a sample of the keys (one in 2^shift, 512 to 1024 resident; all of
 // them in a small cache) at the size the sample has.  They need the requests: misses come here by themselves,
 // and hits are found once an epoch in the byte of the watched entries, those of the sample that are resident.
-// Hits repeated within an epoch are seen once; both policies would have hit them.  The lead in hits fades
+// Hits repeated within an epoch count once for the lead, since both policies would have hit them, and as often
+// as the byte tells for S3-FIFO's order.  Sizes count: the sample has its share of the room, and what is too
+// large to be left to the chance of a sample is played always, by that share.  The lead in hits fades
 // slowly; its sign picks the policy that the entries follow.  Changing sides moves nothing: both understand
 // what the other leaves behind.
 //
@@ -27,6 +29,8 @@
 // share of a difference that reaches forty points, and a cache of sixty entries has no sets.
 #include "eviction.hpp"
 
+#include <algorithm>
+#include <bit>
 #include <cstring>
 
 namespace prompt_cache::core {
@@ -34,9 +38,10 @@ namespace prompt_cache::core {
 namespace {
 
 constexpr std::uint32_t kEpochsPerTurn = 24;  // a turn: as many admissions as there are entries
-constexpr std::uint32_t kSampleTarget = 512;
-constexpr std::int64_t kFade = 16;   // turns of the sample that the lead remembers
-constexpr std::int64_t kMargin = 5;  // hits of lead before the entries change sides
+constexpr std::uint32_t kSampleTarget = 1024;
+constexpr std::uint64_t kLargeShare = 64;  // large is what takes more than this part of the room
+constexpr std::int64_t kFade = 32;         // turns of the sample that the lead remembers
+constexpr std::int64_t kMargin = 5;        // hits of lead before the entries change sides
 
 enum EvictionQueue : std::uint8_t { kNowhere = 0, kSmall = 1, kMain = 2 };
 
@@ -57,9 +62,22 @@ std::uint64_t ghost_window(std::uint64_t whole) noexcept {
     return whole - whole / 10;
 }
 
+// Stamps count in millionths of the whole: their 32 bits then come round after four thousand turns, when no ghost
+// of the last time is left.
+int stamp_shift(std::uint64_t whole) noexcept {
+    return std::max(static_cast<int>(std::bit_width(whole)) - 20, 0);
+}
+
 struct DuelKey {
     std::uint32_t key;
     std::uint32_t size;
+};
+
+// What both policies are asked for.
+struct DuelRequest {
+    DuelKey key;
+    std::uint32_t hits;  // so often, at most, since it was asked for last
+    bool too_large;      // for S3-FIFO to let in
 };
 
 void duel_push(DuelQueueShared& queue, DuelKey key) noexcept {
@@ -93,14 +111,15 @@ std::uint32_t duel_find(const DuelQueueShared& queue, std::uint32_t key) noexcep
     return kDuelSlots;
 }
 
-bool duel_hit(DuelQueueShared& queue, std::uint32_t key) noexcept {
+bool duel_hit(DuelQueueShared& queue, std::uint32_t key, std::uint32_t hits) noexcept {
     const std::uint32_t at = duel_find(queue, key);
     if (at == kDuelSlots) return false;
-    if ((queue.keys[at] & kDuelHits) < kDuelHits) queue.keys[at]++;
+    queue.keys[at] += std::min(hits, kDuelHits - (queue.keys[at] & kDuelHits));
     return true;
 }
 
-bool play_lru(DuelShared& duel, DuelKey key, std::uint64_t room) noexcept {
+bool play_lru(DuelShared& duel, const DuelRequest& request, std::uint64_t room) noexcept {
+    const DuelKey key = request.key;
     const std::uint32_t at = duel_find(duel.lru, key.key);
     if (at != kDuelSlots) {
         duel_push(duel.lru, duel_take(duel.lru, at));
@@ -133,12 +152,13 @@ void play_s3_eviction(DuelShared& duel, std::uint64_t room) noexcept {
     }
 }
 
-bool play_s3(DuelShared& duel, DuelKey key, std::uint64_t room) noexcept {
-    if (duel_hit(duel.small, key.key) || duel_hit(duel.main, key.key)) return true;
+bool play_s3(DuelShared& duel, const DuelRequest& request, std::uint64_t room) noexcept {
+    const DuelKey key = request.key;
+    if (duel_hit(duel.small, key.key, request.hits) || duel_hit(duel.main, key.key, request.hits)) return true;
     const std::uint32_t ghost = duel_find(duel.ghost, key.key);
     const bool known = ghost != kDuelSlots;
     if (known) duel_take(duel.ghost, ghost);
-    if (too_large(key.size, room)) return false;
+    if (request.too_large) return false;
     while (duel.small.count + duel.main.count > 0 && (duel.small.bytes + duel.main.bytes + key.size > room ||
                                                       duel.small.count + duel.main.count == kDuelSlots))
         play_s3_eviction(duel, room);
@@ -253,25 +273,30 @@ EvictionGhostShared* Eviction::ghost_bucket(std::uint32_t fingerprint) const noe
     return ghosts_ + bucket * kGhostWays;
 }
 
-bool Eviction::take_ghost(std::uint32_t fingerprint) noexcept {
+std::uint32_t Eviction::stamp() const noexcept {
+    return static_cast<std::uint32_t>(state_.remembered >> stamp_shift(state_.room));
+}
+
+bool Eviction::take_ghost(std::uint32_t fingerprint, std::uint32_t size) noexcept {
     if (ghost_buckets_ == 0) return false;
     EvictionGhostShared* const bucket = ghost_bucket(fingerprint);
     for (std::uint32_t way = 0; way < kGhostWays; way++) {
         if (bucket[way].fingerprint != fingerprint) continue;
-        const std::uint32_t age = state_.evictions - bucket[way].stamp;
+        const std::uint64_t age = std::uint64_t{stamp() - bucket[way].stamp} << stamp_shift(state_.room);
         std::memmove(&bucket[way], &bucket[way + 1], (kGhostWays - 1 - way) * sizeof(*bucket));
         bucket[kGhostWays - 1] = {0, 0};
-        // One more than S3-FIFO has: room was made, and a ghost with it, before this one was asked for.
-        return age <= ghost_window(entries() + 1) + 1;
+        // So much more than S3-FIFO has: room was made, and ghosts with it, before this one was asked for.
+        return age <= ghost_window(state_.room) + size;
     }
     return false;
 }
 
-void Eviction::remember(std::uint32_t fingerprint) noexcept {
+void Eviction::remember(std::uint32_t fingerprint, std::uint32_t size) noexcept {
     if (ghost_buckets_ == 0) return;
     EvictionGhostShared* const bucket = ghost_bucket(fingerprint);
     std::memmove(&bucket[1], &bucket[0], (kGhostWays - 1) * sizeof(*bucket));
-    bucket[0] = {fingerprint, state_.evictions++};
+    bucket[0] = {fingerprint, stamp()};
+    state_.remembered += size;
 }
 
 // ---- the duel
@@ -280,17 +305,32 @@ bool Eviction::sampled(std::uint32_t fingerprint) const noexcept {
     return (fingerprint >> 2 & ((1U << state_.duel.shift) - 1)) == 0;
 }
 
-void Eviction::play(std::uint32_t fingerprint, std::uint32_t size) noexcept {
-    if (!sampled(fingerprint)) return;
+bool Eviction::large(std::uint32_t size) const noexcept {
+    return state_.duel.shift > 0 && size > state_.room / kLargeShare;
+}
+
+bool Eviction::in_sample(const EvictionNodeShared& entry) const noexcept {
+    return sampled(entry.fingerprint) || large(entry.size);
+}
+
+// What is large is rare and pushes much out: a sample of the keys would miss it or be ruled by it. So all of
+// it is played, by the share that the sample has of the whole, and its own hits count as that share.
+void Eviction::play(std::uint32_t fingerprint, std::uint32_t size, std::uint32_t hits) noexcept {
     DuelShared& duel = state_.duel;
-    // A sample of a few hundred says little about bytes: there every entry counts the same.
-    const bool whole = duel.shift == 0;
-    const std::uint64_t room = whole ? state_.room : duel.watched_count;
-    const DuelKey key{fingerprint & ~kDuelHits, whole ? size : 1};
-    const bool lru = play_lru(duel, key, room);
-    const bool s3 = play_s3(duel, key, room);
+    const bool by_share = large(size);
+    if (!by_share && !sampled(fingerprint)) return;
+    const std::uint64_t room = state_.room >> duel.shift;
+    const auto most = static_cast<std::uint32_t>(std::min<std::uint64_t>(room / 8, UINT32_MAX));
+    std::uint32_t played_size = size;
+    if (by_share)
+        played_size = std::max(size >> duel.shift, 1U);
+    else if (duel.shift > 0)
+        played_size = std::min(size, most);  // in a small sample of many entries one must not rule either
+    const DuelRequest request{{fingerprint & ~kDuelHits, played_size}, hits, too_large(size, state_.room)};
+    const bool lru = play_lru(duel, request, room);
+    const bool s3 = play_s3(duel, request, room);
     duel.lead -= duel.lead / (kFade * (duel.watched_count + 8));
-    duel.lead += (lru - s3) * kOneHit;
+    duel.lead += (lru - s3) * (by_share ? kOneHit >> duel.shift : kOneHit);
     if (duel.lead > kMargin * kOneHit)
         state_.follows_lru = 1;
     else if (duel.lead < -kMargin * kOneHit)
@@ -300,12 +340,13 @@ void Eviction::play(std::uint32_t fingerprint, std::uint32_t size) noexcept {
 void Eviction::play_hit(std::uint32_t index) noexcept {
     const EvictionNodeShared& entry = node(index);
     const std::uint32_t age = state_.epoch - last_hit(index);
+    const std::uint32_t hits = uses_[index].load(std::memory_order_relaxed) & kHits;
     if (age == 0) {
-        play(entry.fingerprint, entry.size);
+        play(entry.fingerprint, entry.size, std::max(hits, 1U));
     } else if (age >= kHitEpochs / 2) {
         // Soon the six bits would come round and look like a hit.
-        const std::uint8_t hits = uses_[index].load(std::memory_order_relaxed) & kHits;
-        uses_[index].store(hit_epoch_bits(state_.epoch - 1) | hits, std::memory_order_relaxed);
+        uses_[index].store(static_cast<std::uint8_t>(hit_epoch_bits(state_.epoch - 1) | hits),
+                           std::memory_order_relaxed);
     }
 }
 
@@ -313,7 +354,7 @@ void Eviction::watch(std::uint32_t index) noexcept {
     EvictionNodeShared& entry = node(index);
     DuelShared& duel = state_.duel;
     entry.watch = 0;
-    if (!sampled(entry.fingerprint) || duel.watched_count == kDuelSlots) return;
+    if (!in_sample(entry) || duel.watched_count == kDuelSlots) return;
     duel.watched[duel.watched_count++] = index;
     entry.watch = static_cast<std::uint16_t>(duel.watched_count);
 }
@@ -344,17 +385,12 @@ void Eviction::fit_sample() noexcept {
         duel.shift++;
         for (DuelQueueShared* queue : queues) {
             for (std::uint32_t at = queue->count; at-- > 0;) {
-                if (!sampled(queue->keys[at])) {
-                    duel_take(*queue, at);
-                } else {
-                    queue->bytes = queue->bytes - queue->sizes[at] + 1;
-                    queue->sizes[at] = 1;
-                }
+                if (!sampled(queue->keys[at])) duel_take(*queue, at);
             }
         }
         for (std::uint32_t at = duel.watched_count; at-- > 0;) {
             EvictionNodeShared& entry = node(duel.watched[at]);
-            if (!sampled(entry.fingerprint)) unwatch(entry);
+            if (!in_sample(entry)) unwatch(entry);
         }
     }
 }
@@ -372,7 +408,7 @@ void Eviction::admit(std::uint32_t index, std::uint64_t key_hash, std::uint32_t 
     entry.size = size;
     entry.fingerprint = fingerprint(key_hash);
     uses_[index].store(hit_epoch_bits(state_.epoch - 1), std::memory_order_relaxed);
-    const bool known = take_ghost(entry.fingerprint);
+    const bool known = take_ghost(entry.fingerprint, size);
     link(index, known || state_.follows_lru ? kMain : kSmall, state_.epoch, 0);
     if (bytes() > state_.room && state_.capacity == 0) state_.room = bytes();
     fit_sample();
@@ -422,7 +458,8 @@ std::uint32_t Eviction::victim(EvictionDeadFn dead, void* context) noexcept {
 }
 
 void Eviction::evict(std::uint32_t index) noexcept {
-    if (node(index).queue == kSmall || state_.follows_lru) remember(node(index).fingerprint);
+    const EvictionNodeShared& entry = node(index);
+    if (entry.queue == kSmall || state_.follows_lru) remember(entry.fingerprint, entry.size);
     remove(index);
 }
 

@@ -18,7 +18,7 @@
 // follow the one that would have hit more; eviction.cpp tells how.  One queue whose share adapts to hits
 // among the ghosts (as ARC does) was measured too: it stays up to eleven points behind the better one.
 //
-// Costs: 24 bytes an entry, 8 bytes a ghost slot (one or two slots an expected entry), 24 KB a namespace.
+// Costs: 24 bytes an entry, 8 bytes a ghost slot (one or two slots an expected entry), 46 KB a namespace.
 //
 // Locking: every call but touch() needs the namespace's writer lock, and the ghost table a lock of all the
 // namespaces that share it.  touch() needs only that the entry is not freed meanwhile; it writes at most one
@@ -37,7 +37,7 @@ inline constexpr std::uint32_t kNoNode = UINT32_MAX;
 inline constexpr int kEvictionInspections = 30;
 // Generations that LRU order is kept in, and keys of the sample that the two policies are played on.
 inline constexpr std::uint32_t kEvictionBuckets = 32;
-inline constexpr std::uint32_t kDuelSlots = 640;
+inline constexpr std::uint32_t kDuelSlots = 1280;
 
 // Part of every entry.  Made by admit(); all zero is a fine state before it.
 struct EvictionNodeShared {
@@ -60,7 +60,7 @@ using EvictionUseShared = std::atomic<std::uint8_t>;
 // A key evicted lately.  All zero = empty.
 struct EvictionGhostShared {
     std::uint32_t fingerprint;  // 0 = empty; ghost lock
-    std::uint32_t stamp;        // how many keys the namespace had remembered before; ghost lock
+    std::uint32_t stamp;        // how much the namespace had remembered before, see stamp(); ghost lock
 };
 static_assert(sizeof(EvictionGhostShared) == 8);
 
@@ -100,10 +100,10 @@ struct EvictionShared {
     std::uint32_t epoch;
     std::uint32_t oldest_epoch;  // of the buckets; what is older hangs in this one too
     std::uint32_t admitted;      // in this epoch
-    std::uint32_t evictions;     // remembered so far, wraps
     std::uint32_t salt;          // tells the namespaces apart in a ghost table they share
     std::uint32_t small_entries;
     std::uint32_t main_entries;
+    std::uint64_t remembered;    // sizes of the keys, so far
     std::uint64_t small_bytes;
     std::uint64_t main_bytes;
     std::uint64_t capacity;                        // as told, 0 = not known
@@ -205,14 +205,17 @@ class Eviction {
     void begin_epoch() noexcept;
 
     EvictionGhostShared* ghost_bucket(std::uint32_t fingerprint) const noexcept;
-    bool take_ghost(std::uint32_t fingerprint) noexcept;
-    void remember(std::uint32_t fingerprint) noexcept;
+    std::uint32_t stamp() const noexcept;
+    bool take_ghost(std::uint32_t fingerprint, std::uint32_t size) noexcept;
+    void remember(std::uint32_t fingerprint, std::uint32_t size) noexcept;
 
-    void play(std::uint32_t fingerprint, std::uint32_t size) noexcept;
+    void play(std::uint32_t fingerprint, std::uint32_t size, std::uint32_t hits = 1) noexcept;
     void play_hit(std::uint32_t index) noexcept;
     void watch(std::uint32_t index) noexcept;
     void unwatch(EvictionNodeShared& entry) noexcept;
     bool sampled(std::uint32_t fingerprint) const noexcept;
+    bool large(std::uint32_t size) const noexcept;
+    bool in_sample(const EvictionNodeShared& entry) const noexcept;
     void fit_sample() noexcept;
 
     EvictionShared& state_;

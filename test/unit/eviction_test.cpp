@@ -64,15 +64,16 @@ std::uint64_t hash_of(std::uint64_t key) {
     return key ^ (key >> 31);
 }
 
-// One request of a plain cache of objects of size 1, keys being indices.
-bool request(Arena& arena, std::uint32_t key, std::uint64_t capacity) {
+// One request of a plain cache, keys being indices.
+bool request(Arena& arena, std::uint32_t key, std::uint64_t capacity, std::uint32_t size = 1) {
     if (arena.resident(key)) {
         arena.touch(key);
         return true;
     }
     Eviction order = arena.order();
-    while (order.bytes() + 1 > capacity) order.evict(order.victim(nullptr, nullptr));
-    order.admit(key, hash_of(key), 1);
+    if (order.bytes() + size > capacity && !order.admissible(hash_of(key), size)) return false;
+    while (order.bytes() + size > capacity) order.evict(order.victim(nullptr, nullptr));
+    order.admit(key, hash_of(key), size);
     return false;
 }
 
@@ -329,6 +330,38 @@ TEST(Eviction, AGhostIsForgottenAfterAsManyEvictionsAsThereAreEntries) {
     }
 }
 
+TEST(Eviction, AGhostIsForgottenByTheSizeOfWhatWentAfterIt) {
+    for (const std::uint32_t size : {10U, 300U}) {
+        Arena arena(200);
+        Eviction order = arena.order();
+        order.set_capacity(4000);
+        order.admit(0, hash_of(0), 10);
+        order.evict(0);
+        for (std::uint32_t i = 1; i <= 13; i++) {
+            order.admit(i, hash_of(i), size);
+            order.evict(i);
+        }
+        order.admit(0, hash_of(0), 10);
+        EXPECT_EQ(arena.state().main_entries, size == 10 ? 1U : 0U) << size;
+    }
+}
+
+TEST(Eviction, StampsOfAWholeBeyondTheirBitsStillTellAges) {
+    constexpr std::uint64_t kWhole = std::uint64_t{100} << 32;
+    constexpr std::uint32_t kSize = std::uint32_t{1} << 31;
+    for (const std::uint32_t others : {150U, 200U}) {
+        Arena arena(300);
+        Eviction order = arena.order();
+        order.set_capacity(kWhole);
+        for (std::uint32_t i = 0; i <= others; i++) {
+            order.admit(i, hash_of(i), kSize);
+            order.evict(i);
+        }
+        order.admit(0, hash_of(0), kSize);
+        EXPECT_EQ(arena.state().main_entries, others == 150 ? 1U : 0U) << others;
+    }
+}
+
 TEST(Eviction, NamespacesThatShareGhostsDoNotMeet) {
     std::vector<EvictionUseShared> uses(64);
     std::vector<EvictionGhostShared> ghosts(1024);
@@ -456,6 +489,40 @@ TEST(Eviction, FollowsLruWhereRecencyServesAndS3FifoWhereFrequencyDoes) {
     ASSERT_TRUE(arena.state().follows_lru);
     EXPECT_GE(hits_of(skewed, 100, arena), exact_lru(skewed, 100) + skewed.size() / 20);
     EXPECT_FALSE(arena.state().follows_lru);
+}
+
+// What an entry holds of the room, and hence pushes out, decides: while LRU lets in what is never asked for again
+// and takes a third of the whole, S3-FIFO hits more, though it hits less of the small ones.
+TEST(Eviction, WhatIsLargeCountsInASampleForWhatItPushesOut) {
+    constexpr std::uint32_t kSmall = 10;
+    constexpr std::uint64_t kCapacity = 40000;
+    for (const bool with_large : {false, true}) {
+        Arena arena(100000, 1 << 14);
+        arena.order().set_capacity(kCapacity);
+        Random random(5);
+        for (std::uint32_t i = 0; i < 60000; i++) {
+            request(arena, i / 6 + random.below(2400), kCapacity, kSmall);
+            if (with_large && i % 200 == 0) request(arena, 50000 + i / 200, kCapacity, kCapacity / 3);
+        }
+        EXPECT_GE(arena.state().duel.shift, 1U);
+        EXPECT_EQ(arena.state().follows_lru, with_large ? 0 : 1);
+        EXPECT_TRUE(arena.order().consistent());
+    }
+}
+
+TEST(Eviction, HitsBetweenTwoLooksCountAsOftenAsTheyAreKnown) {
+    for (const std::uint32_t hits : {1U, 2U, 5U}) {
+        Arena arena(200);
+        Eviction order = arena.order();
+        fill(order, 48);
+        for (std::uint32_t i = 0; i < hits; i++) arena.touch(7);
+        for (std::uint32_t i = 48; i < 60; i++) order.admit(i, hash_of(i), 1);
+        const DuelQueueShared& small = arena.state().duel.small;
+        const auto* end = small.keys + small.count;
+        const auto* key = std::find_if(small.keys, end, [&](std::uint32_t it) { return (it & ~3U) == (arena.node(7).fingerprint & ~3U); });
+        ASSERT_NE(key, end);
+        EXPECT_EQ(*key & 3U, std::min(hits, 3U));
+    }
 }
 
 TEST(Eviction, TheSampleStaysBoundedAsTheNamespaceGrowsAndShrinks) {
