@@ -151,8 +151,8 @@ row_P3() {
     done
 }
 
-# 20 000 prompts of 4 KB: more than the processor's caches hold. The ids come in an order that no prefetcher guesses; those
-# of few_ids fall on 1 000 users. Flat: nearly all of a prompt is the user's own; else most of it is shared.
+# 20 000 prompts of 4 KB: more than the processor's caches hold. The tables ids_N name N users in 20 000 rows, in an order
+# that no prefetcher guesses. Flat: nearly all of a prompt is the user's own; else most of it is shared.
 in_statement() {
     main_server
     export PGDATABASE=$1
@@ -162,33 +162,34 @@ in_statement() {
     quiet <<SQL
 CREATE UNLOGGED TABLE cache (user_id bigint PRIMARY KEY, prompt text NOT NULL);
 INSERT INTO cache SELECT user_id, prompt_cache.build(user_id) FROM users;
-CREATE TABLE ids (id bigint);
-INSERT INTO ids SELECT u FROM generate_series(1, 20000) u ORDER BY hashint8(u);
-CREATE TABLE few_ids AS SELECT 1 + id % 1000 AS id FROM ids;
+CREATE TABLE ids_20000 AS SELECT u AS id FROM generate_series(1::bigint, 20000) u ORDER BY hashint8(u);
+CREATE TABLE ids_8000 AS SELECT 1 + id % 8000 AS id FROM ids_20000;
+CREATE TABLE ids_1000 AS SELECT 1 + id % 1000 AS id FROM ids_20000;
 VACUUM (FREEZE, ANALYZE);
 SQL
 }
 
+# 1 000, 8 000 and 20 000 as people write them.
+grouped() { printf "%s %s" "${1%000}" 000; }
+
 row_P5() {
     local copy='SELECT sum(octet_length(copy_text(id))) FROM' hits='SELECT sum(octet_length(prompt_cache.prompt(id))) FROM'
-    in_statement layered
-    duel P5 'hits inside a statement, 4 KB in layers, 1 000 users: their time against a hot copy' '<=' 2.5 \
-        --a "$copy few_ids" --b "$hits few_ids" --setup "$(hold 1)" --pairs 150 --calls 1
-    duel P5 'the same, 20 000 users' '<=' 2.5 --a "$copy ids" --b "$hits ids" --setup "$(hold 1)" --pairs 150 --calls 1
-    duel P5 'the same, against a copy of 20 000 cold texts' - '' \
-        --a "$copy ids" --b "$hits ids" --a-setup "$(hold 20000)" --b-setup "$(hold 1)" --pairs 100 --calls 1
-    in_statement flat
-    duel P5 'hits inside a statement, 4 KB all of the user, 1 000 users: their time against a hot copy' '<=' 2.5 \
-        --a "$copy few_ids" --b "$hits few_ids" --setup "$(hold 1)" --pairs 150 --calls 1
-    duel P5 'the same, 20 000 users' '<=' 2.5 \
-        --a "$copy ids" --b "$hits ids" --setup "$(hold 1)" --pairs 100 --calls 1
-    duel P5 'a copy of 20 000 cold texts: its time against a hot copy, what memory gives' - '' \
-        --a "$copy ids" --b "$copy ids" --a-setup "$(hold 1)" --b-setup "$(hold 20000)" --pairs 100 --calls 1
-    local table='SELECT sum(take_text((SELECT prompt FROM cache WHERE user_id = id))) FROM'
-    duel P5 'hits inside a statement, 1 000 users, against the UNLOGGED table' '>=' 25 --a "$hits few_ids" --b "$table few_ids" \
-        --pairs 12 --calls 1
-    duel P5 'hits inside a statement, 20 000 users, against the UNLOGGED table' '>=' 25 --a "$hits ids" --b "$table ids" \
-        --pairs 12 --calls 1
+    local table='SELECT sum(take_text((SELECT prompt FROM cache WHERE user_id = id))) FROM' users layout
+    for layout in layered flat; do
+        in_statement $layout
+        for users in 1000 8000 20000; do
+            duel P5 "hits inside a statement, 4 KB $(case $layout in flat) echo all of the user ;; *) echo in layers ;; esac), $(grouped $users) users: their time against a hot copy" \
+                '<=' 2.5 --a "$copy ids_$users" --b "$hits ids_$users" --setup "$(hold 1)" --pairs 150 --calls 1
+        done
+    done
+    for users in 8000 20000; do
+        duel P5 "a copy of $(grouped $users) cold texts: its time against a hot copy, what memory gives" - '' \
+            --a "$copy ids_$users" --b "$copy ids_$users" --a-setup "$(hold 1)" --b-setup "$(hold $users)" --pairs 100 --calls 1
+    done
+    for users in 1000 20000; do
+        duel P5 "hits inside a statement, $(grouped $users) users, against the UNLOGGED table" '>=' 25 \
+            --a "$hits ids_$users" --b "$table ids_$users" --pairs 12 --calls 1
+    done
 }
 
 row_P6() {
