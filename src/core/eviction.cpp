@@ -16,14 +16,11 @@
 // loses up to eight.  When the buckets run out, the two oldest become one: an epoch before oldest_epoch means
 // the bucket of oldest_epoch.
 //
-// The duel: both policies are played on a sample of the keys (one in 2^shift, 512 to 1024 resident; all of
-// them in a small cache) at the size the sample has.  They need the requests: misses come here by themselves,
-// and hits are found once an epoch in the byte of the watched entries, those of the sample that are resident.
-// Hits repeated within an epoch count once for the lead, since both policies would have hit them, and as often
-// as the byte tells for S3-FIFO's order.  Sizes count: the sample has its share of the room, and what is too
-// large to be left to the chance of a sample is played always, by that share.  The lead in hits fades
-// slowly; its sign picks the policy that the entries follow.  Changing sides moves nothing: both understand
-// what the other leaves behind.
+// The duel between the two, on a sample of the keys, is eviction_duel.hpp.  It needs the requests: misses come
+// here by themselves, and hits are found once an epoch in the byte of the watched entries, those of the sample
+// that are resident.  Hits repeated within an epoch count once for the lead, since both policies would have hit
+// them, and as often as the byte tells for S3-FIFO's order.  Changing sides moves nothing: both understand what
+// the other leaves behind.
 //
 // Why not sets of the cache that always run one policy, and the rest the better: the losing set costs its
 // share of a difference that reaches forty points, and a cache of sixty entries has no sets.
@@ -46,7 +43,6 @@ constexpr std::int64_t kMargin = 5;        // hits of lead before the entries ch
 enum EvictionQueue : std::uint8_t { kNowhere = 0, kSmall = 1, kMain = 2 };
 
 constexpr std::uint32_t kHitEpochs = 64;  // what six bits tell apart
-constexpr std::uint32_t kDuelHits = 3;
 constexpr std::int64_t kOneHit = 1 << 20;
 
 std::uint8_t hit_epoch_bits(std::uint32_t epoch) noexcept {
@@ -58,112 +54,10 @@ bool too_large(std::uint64_t size, std::uint64_t room) noexcept {
     return size > 1 && size > room / 4;
 }
 
-std::uint64_t ghost_window(std::uint64_t whole) noexcept {
-    return whole - whole / 10;
-}
-
 // Stamps count in millionths of the whole: their 32 bits then come round after four thousand turns, when no ghost
 // of the last time is left.
 int stamp_shift(std::uint64_t whole) noexcept {
     return std::max(static_cast<int>(std::bit_width(whole)) - 20, 0);
-}
-
-struct DuelKey {
-    std::uint32_t key;
-    std::uint32_t size;
-};
-
-// What both policies are asked for.
-struct DuelRequest {
-    DuelKey key;
-    std::uint32_t hits;  // so often, at most, since it was asked for last
-    bool too_large;      // for S3-FIFO to let in
-};
-
-void duel_push(DuelQueueShared& queue, DuelKey key) noexcept {
-    queue.keys[queue.count] = key.key;
-    queue.sizes[queue.count++] = key.size;
-    queue.bytes += key.size;
-}
-
-DuelKey duel_take(DuelQueueShared& queue, std::uint32_t at) noexcept {
-    const DuelKey key{queue.keys[at], queue.sizes[at]};
-    queue.count--;
-    queue.bytes -= key.size;
-    const std::size_t moved = (queue.count - at) * sizeof(std::uint32_t);
-    std::memmove(&queue.keys[at], &queue.keys[at + 1], moved);
-    std::memmove(&queue.sizes[at], &queue.sizes[at + 1], moved);
-    return key;
-}
-
-std::uint32_t duel_find(const DuelQueueShared& queue, std::uint32_t key) noexcept {
-    constexpr std::uint32_t kBlock =
-        16;  // compared without a branch, so that the compiler uses wide registers
-    static_assert(kDuelSlots % kBlock == 0);
-    for (std::uint32_t block = 0; block < queue.count; block += kBlock) {
-        std::uint32_t found = 0;
-        for (std::uint32_t at = 0; at < kBlock; at++)
-            found |= static_cast<std::uint32_t>((queue.keys[block + at] & ~kDuelHits) == key);
-        if (found == 0) continue;
-        for (std::uint32_t at = block; at < queue.count && at < block + kBlock; at++)
-            if ((queue.keys[at] & ~kDuelHits) == key) return at;
-    }
-    return kDuelSlots;
-}
-
-bool duel_hit(DuelQueueShared& queue, std::uint32_t key, std::uint32_t hits) noexcept {
-    const std::uint32_t at = duel_find(queue, key);
-    if (at == kDuelSlots) return false;
-    queue.keys[at] += std::min(hits, kDuelHits - (queue.keys[at] & kDuelHits));
-    return true;
-}
-
-bool play_lru(DuelShared& duel, const DuelRequest& request, std::uint64_t room) noexcept {
-    const DuelKey key = request.key;
-    const std::uint32_t at = duel_find(duel.lru, key.key);
-    if (at != kDuelSlots) {
-        duel_push(duel.lru, duel_take(duel.lru, at));
-        return true;
-    }
-    if (key.size > room) return false;
-    while (duel.lru.count > 0 && (duel.lru.bytes + key.size > room || duel.lru.count == kDuelSlots))
-        duel_take(duel.lru, 0);
-    duel_push(duel.lru, key);
-    return false;
-}
-
-void play_s3_eviction(DuelShared& duel, std::uint64_t room) noexcept {
-    const bool from_main = duel.main.bytes > room - room / 4 || duel.small.count == 0;
-    DuelQueueShared& queue = from_main ? duel.main : duel.small;
-    while (queue.count > 0) {
-        DuelKey key = duel_take(queue, 0);
-        const std::uint32_t hits = key.key & kDuelHits;
-        if (hits > 0) {
-            key.key = from_main ? key.key - 1 : key.key - hits;
-            duel_push(duel.main, key);
-            continue;
-        }
-        if (from_main) return;
-        while (duel.ghost.count > 0 &&
-               (duel.ghost.bytes + key.size > ghost_window(room) || duel.ghost.count == kDuelSlots))
-            duel_take(duel.ghost, 0);
-        duel_push(duel.ghost, key);
-        return;
-    }
-}
-
-bool play_s3(DuelShared& duel, const DuelRequest& request, std::uint64_t room) noexcept {
-    const DuelKey key = request.key;
-    if (duel_hit(duel.small, key.key, request.hits) || duel_hit(duel.main, key.key, request.hits)) return true;
-    const std::uint32_t ghost = duel_find(duel.ghost, key.key);
-    const bool known = ghost != kDuelSlots;
-    if (known) duel_take(duel.ghost, ghost);
-    if (request.too_large) return false;
-    while (duel.small.count + duel.main.count > 0 && (duel.small.bytes + duel.main.bytes + key.size > room ||
-                                                      duel.small.count + duel.main.count == kDuelSlots))
-        play_s3_eviction(duel, room);
-    duel_push(known ? duel.main : duel.small, key);
-    return false;
 }
 
 }  // namespace
@@ -301,16 +195,12 @@ void Eviction::remember(std::uint32_t fingerprint, std::uint32_t size) noexcept 
 
 // ---- the duel
 
-bool Eviction::sampled(std::uint32_t fingerprint) const noexcept {
-    return (fingerprint >> 2 & ((1U << state_.duel.shift) - 1)) == 0;
-}
-
 bool Eviction::large(std::uint32_t size) const noexcept {
     return state_.duel.shift > 0 && size > state_.room / kLargeShare;
 }
 
 bool Eviction::in_sample(const EvictionNodeShared& entry) const noexcept {
-    return sampled(entry.fingerprint) || large(entry.size);
+    return state_.duel.sampled(entry.fingerprint) || large(entry.size);
 }
 
 // What is large is rare and pushes much out: a sample of the keys would miss it or be ruled by it. So all of
@@ -318,7 +208,7 @@ bool Eviction::in_sample(const EvictionNodeShared& entry) const noexcept {
 void Eviction::play(std::uint32_t fingerprint, std::uint32_t size, std::uint32_t hits) noexcept {
     DuelShared& duel = state_.duel;
     const bool by_share = large(size);
-    if (!by_share && !sampled(fingerprint)) return;
+    if (!by_share && !duel.sampled(fingerprint)) return;
     const std::uint64_t room = state_.room >> duel.shift;
     const auto most = static_cast<std::uint32_t>(std::min<std::uint64_t>(room / 8, UINT32_MAX));
     std::uint32_t played_size = size;
@@ -326,11 +216,9 @@ void Eviction::play(std::uint32_t fingerprint, std::uint32_t size, std::uint32_t
         played_size = std::max(size >> duel.shift, 1U);
     else if (duel.shift > 0)
         played_size = std::min(size, most);  // in a small sample of many entries one must not rule either
-    const DuelRequest request{{fingerprint & ~kDuelHits, played_size}, hits, too_large(size, state_.room)};
-    const bool lru = play_lru(duel, request, room);
-    const bool s3 = play_s3(duel, request, room);
+    const int lead = duel.play({fingerprint, played_size, hits, too_large(size, state_.room)}, room);
     duel.lead -= duel.lead / (kFade * (duel.watched_count + 8));
-    duel.lead += (lru - s3) * (by_share ? kOneHit >> duel.shift : kOneHit);
+    duel.lead += lead * (by_share ? kOneHit >> duel.shift : kOneHit);
     if (duel.lead > kMargin * kOneHit)
         state_.follows_lru = 1;
     else if (duel.lead < -kMargin * kOneHit)
@@ -371,23 +259,12 @@ void Eviction::unwatch(EvictionNodeShared& entry) noexcept {
 // As the namespace grows, half the keys leave the sample; when it has shrunk a lot, the duel begins anew.
 void Eviction::fit_sample() noexcept {
     DuelShared& duel = state_.duel;
-    DuelQueueShared* const queues[] = {&duel.lru, &duel.small, &duel.main, &duel.ghost};
     if (duel.shift > 0 && entries() >> duel.shift < kSampleTarget / 8) {
         while (duel.watched_count > 0) unwatch(node(duel.watched[duel.watched_count - 1]));
-        for (DuelQueueShared* queue : queues) {
-            queue->count = 0;
-            queue->bytes = 0;
-        }
-        duel.shift = 0;
-        duel.lead = 0;
+        duel.begin_anew();
     }
     while (entries() >> duel.shift > kSampleTarget) {
-        duel.shift++;
-        for (DuelQueueShared* queue : queues) {
-            for (std::uint32_t at = queue->count; at-- > 0;) {
-                if (!sampled(queue->keys[at])) duel_take(*queue, at);
-            }
-        }
+        duel.halve_sample();
         for (std::uint32_t at = duel.watched_count; at-- > 0;) {
             EvictionNodeShared& entry = node(duel.watched[at]);
             if (!in_sample(entry)) unwatch(entry);

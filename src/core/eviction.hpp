@@ -30,14 +30,15 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "eviction_duel.hpp"
+
 namespace prompt_cache::core {
 
 inline constexpr std::uint32_t kNoNode = UINT32_MAX;
 // What one victim() looks at, at most.
 inline constexpr int kEvictionInspections = 30;
-// Generations that LRU order is kept in, and keys of the sample that the two policies are played on.
+// Generations that LRU order is kept in.
 inline constexpr std::uint32_t kEvictionBuckets = 32;
-inline constexpr std::uint32_t kDuelSlots = 1280;
 
 // Part of every entry.  Made by admit(); all zero is a fine state before it.
 struct EvictionNodeShared {
@@ -67,27 +68,6 @@ static_assert(sizeof(EvictionGhostShared) == 8);
 struct EvictionListShared {
     std::uint32_t newest;
     std::uint32_t oldest;
-};
-
-// Keys in order of eviction, first to go first.  Short enough to be searched and moved whole.
-struct DuelQueueShared {
-    std::uint64_t bytes;
-    std::uint32_t count;
-    std::uint32_t unused;
-    std::uint32_t keys[kDuelSlots];  // fingerprint with the hits in its two low bits
-    std::uint32_t sizes[kDuelSlots];
-};
-
-// What the two policies would hold of the sample; writer lock.
-struct DuelShared {
-    DuelQueueShared lru;
-    DuelQueueShared small;
-    DuelQueueShared main;
-    DuelQueueShared ghost;
-    std::uint32_t watched[kDuelSlots];  // resident entries whose key is in the sample
-    std::uint32_t watched_count;
-    std::uint32_t shift;  // one key in 2^shift is in the sample
-    std::int64_t lead;    // of LRU's hits over S3-FIFO's, fading, in 2^-20 of a hit
 };
 
 // One per namespace; writer lock throughout, but for `hit_epoch`.  Made by init(); zero bytes are not a valid
@@ -213,7 +193,6 @@ class Eviction {
     void play_hit(std::uint32_t index) noexcept;
     void watch(std::uint32_t index) noexcept;
     void unwatch(EvictionNodeShared& entry) noexcept;
-    bool sampled(std::uint32_t fingerprint) const noexcept;
     bool large(std::uint32_t size) const noexcept;
     bool in_sample(const EvictionNodeShared& entry) const noexcept;
     void fit_sample() noexcept;
