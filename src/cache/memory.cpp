@@ -202,7 +202,8 @@ std::uint32_t allocate(std::size_t bytes, const EntryKey& key, unsigned number, 
     const PartitionShared& partition = shared.partitions[number];
     core::Eviction eviction = eviction_view(number);
     const bool is_full = is_new && partition.limit > 0 && eviction.entries() >= partition.limit;
-    if ((is_full || !arena.fits(bytes)) &&
+    // Is it worth what must go? That is asked only of who makes the room himself.
+    if ((is_full || (!arena.fits(bytes) && who_gives_way(number) == number)) &&
         !eviction.admissible(key.hash, size_in(partition, core::Arena::units_for(bytes))))
         return 0;
     // A little room is kept free, so that values lie in one piece as a rule.

@@ -41,6 +41,17 @@ flood('flood');
 cmp_ok(bytes_of('flood'), '>', 0.9 * $room, 'a namespace that is alone has all the memory');
 accounts('alone');
 
+# Who has nothing yet gets room for something large: it is others who give way.
+sql(q{CREATE FUNCTION large(key text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT repeat(md5(key), 20000) $$;
+    SELECT prompt_cache.create_namespace('large', 'large(text)', '0');
+    SELECT prompt_cache.fetch('large', 'one')});
+is(ask('large', 1, 1), '0 of 1', 'something large is built');
+is(ask('large', 1, 1), '1 of 1', 'and stays, though the memory was full of what others have');
+sql(q{UPDATE users SET system_prompt = repeat('large ', 100000) WHERE user_id = 61; SELECT prompt_cache.prompt(61)});
+is(source_of($node, 'chat', 61), 'memory', 'so does a large prompt');
+accounts('something large');
+sql(q{SELECT prompt_cache.drop_namespace('large'); UPDATE users SET system_prompt = 'small' WHERE user_id = 61});
+
 # A second one that wants little gets it, and keeps it.
 my $few = int($room / 6 / 2200);
 ask('quiet', 1, $few);
