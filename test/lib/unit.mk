@@ -1,6 +1,8 @@
 # Unit tests of src/core without a server: make -f test/lib/unit.mk KIND=plain|asan|tsan top=.
 # One program per kind, build/unit-KIND/tests. Only tests that start threads (they include <thread>) go under TSan.
 top  ?= .
+# One name for one object, whoever calls: what it depends on is written down by that name.
+override top := $(abspath $(top))
 KIND ?= plain
 out  := $(top)/build/unit-$(KIND)
 
