@@ -54,10 +54,10 @@ bool too_large(std::uint64_t size, std::uint64_t room) noexcept {
     return size > 1 && size > room / 4;
 }
 
-// Stamps count in millionths of the whole: their 32 bits then come round after four thousand turns, when no ghost
-// of the last time is left.
-int stamp_shift(std::uint64_t whole) noexcept {
-    return std::max(static_cast<int>(std::bit_width(whole)) - 20, 0);
+// Stamps count in millionths of a capacity that was told: their 32 bits then come round after four thousand turns,
+// when no ghost of the last time is left. Not of what is filled, which moves: old stamps would tell other ages.
+int stamp_shift(std::uint64_t capacity) noexcept {
+    return std::max(static_cast<int>(std::bit_width(capacity)) - 20, 0);
 }
 
 }  // namespace
@@ -168,7 +168,7 @@ EvictionGhostShared* Eviction::ghost_bucket(std::uint32_t fingerprint) const noe
 }
 
 std::uint32_t Eviction::stamp() const noexcept {
-    return static_cast<std::uint32_t>(state_.remembered >> stamp_shift(state_.room));
+    return static_cast<std::uint32_t>(state_.remembered >> stamp_shift(state_.capacity));
 }
 
 bool Eviction::take_ghost(std::uint32_t fingerprint, std::uint32_t size) noexcept {
@@ -176,7 +176,7 @@ bool Eviction::take_ghost(std::uint32_t fingerprint, std::uint32_t size) noexcep
     EvictionGhostShared* const bucket = ghost_bucket(fingerprint);
     for (std::uint32_t way = 0; way < kGhostWays; way++) {
         if (bucket[way].fingerprint != fingerprint) continue;
-        const std::uint64_t age = std::uint64_t{stamp() - bucket[way].stamp} << stamp_shift(state_.room);
+        const std::uint64_t age = std::uint64_t{stamp() - bucket[way].stamp} << stamp_shift(state_.capacity);
         std::memmove(&bucket[way], &bucket[way + 1], (kGhostWays - 1 - way) * sizeof(*bucket));
         bucket[kGhostWays - 1] = {0, 0};
         // So much more than S3-FIFO has: room was made, and ghosts with it, before this one was asked for.

@@ -362,6 +362,24 @@ TEST(Eviction, StampsOfAWholeBeyondTheirBitsStillTellAges) {
     }
 }
 
+TEST(Eviction, AGhostKeepsItsAgeWhenTheRoomMoves) {
+    constexpr std::uint32_t kSize = 1 << 15;
+    Arena arena(400);
+    Eviction order = arena.order();
+    fill(order, 33, kSize);  // a little more than 2^20
+    for (std::uint32_t i = 33; i < 133; i++) {
+        order.evict(order.victim(nullptr, nullptr));
+        order.admit(i, hash_of(i), kSize);
+    }
+    const std::uint32_t gone = order.victim(nullptr, nullptr);
+    for (int i = 0; i < 13; i++) order.evict(order.victim(nullptr, nullptr));
+    ASSERT_FALSE(arena.resident(gone));
+    for (std::uint32_t i = 133; i < 136; i++) order.admit(i, hash_of(i), 1);  // an epoch, and the room is less
+    ASSERT_LT(arena.state().room, 1U << 20);
+    order.admit(gone, hash_of(gone), kSize);
+    EXPECT_EQ(arena.state().main_entries, 1U);
+}
+
 TEST(Eviction, NamespacesThatShareGhostsDoNotMeet) {
     std::vector<EvictionUseShared> uses(64);
     std::vector<EvictionGhostShared> ghosts(1024);
