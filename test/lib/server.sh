@@ -32,7 +32,9 @@ find_pg_config() {
     local candidate
     for candidate in ${pg_config_wanted:-pg_config $(ls -d /usr/lib/postgresql/*/bin/pg_config 2>/dev/null | sort -rV)}; do
         candidate=$(command -v "$candidate") || continue
-        if [ -f "$("$candidate" --pgxs 2>/dev/null)" ] && [ -x "$("$candidate" --bindir)/postgres" ]; then
+        # libpq-dev alone brings pg_config, and a server without its headers may bring pgxs.mk.
+        if [ -f "$("$candidate" --pgxs 2>/dev/null)" ] && [ -x "$("$candidate" --bindir)/postgres" ] &&
+            [ -f "$("$candidate" --includedir-server)/postgres.h" ]; then
             pg_config=$candidate
             bindir=$("$candidate" --bindir)
             pkglibdir=$("$candidate" --pkglibdir)
