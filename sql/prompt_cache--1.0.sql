@@ -103,7 +103,9 @@ CREATE TABLE prompt_cache.namespace (
     max_entries integer  NOT NULL,
     sliding     boolean  NOT NULL,
     redis       boolean  NOT NULL,
-    redis_ttl   interval
+    redis_ttl   interval,
+    -- A name and no regrole: a restore where the role is not there must not lose the namespaces.
+    maker       name     NOT NULL DEFAULT current_user
 );
 COMMENT ON TABLE prompt_cache.namespace IS 'The namespaces; written by prompt_cache.create_namespace() and its like.';
 
@@ -607,41 +609,26 @@ END
 $$;
 COMMENT ON FUNCTION prompt_cache._check_tenant_column(regclass, name, regclass, name) IS 'Raises an error with a hint if a column cannot point to a tenant.';
 
-CREATE FUNCTION prompt_cache._drop_triggers() RETURNS void
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    t record;
-BEGIN
-    FOR t IN SELECT g.tgname, g.tgrelid::regclass AS source
-               FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
-              WHERE g.tgfoid = 'prompt_cache._source_changed()'::regprocedure AND g.tgparentid = 0
-                AND c.relnamespace <> 'prompt_cache'::regnamespace AND g.tgname !~ '^prompt_cache_watch_'
-              ORDER BY g.tgname DESC  -- the users table first, as a lookup locks them
-    LOOP
-        EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.source);
-    END LOOP;
-END
-$$;
-COMMENT ON FUNCTION prompt_cache._drop_triggers() IS 'Takes our triggers off the user''s tables.';
+-- Triggers are made and dropped by the table's OID, under a lock that is taken first: see src/source_triggers.cpp.
+CREATE FUNCTION prompt_cache._put_triggers(source oid, name text, arguments text[]) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_put_triggers';
+COMMENT ON FUNCTION prompt_cache._put_triggers(oid, text, text[]) IS 'Puts our triggers on a table, in the place of those of the same names.';
 
--- The triggers of a source: `name`_changed for its rows, `name`_truncated.
-CREATE FUNCTION prompt_cache._put_triggers(source regclass, name text, arguments text[]) RETURNS void
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    changed   text := name || '_changed';
-    truncated text := name || '_truncated';
-    list      text := (SELECT string_agg(quote_literal(a), ', ' ORDER BY n) FROM unnest(arguments) WITH ORDINALITY AS x(a, n));
-BEGIN
-    EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION prompt_cache._source_changed(%s)',
-                   changed, source, list);
-    EXECUTE format('CREATE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION prompt_cache._source_changed(%s)',
-                   truncated, source, list);
-    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I, ENABLE ALWAYS TRIGGER %I', source, changed, truncated);
-    EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION prompt_cache', changed, source);
-    EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION prompt_cache', truncated, source);
-END
+CREATE FUNCTION prompt_cache._drop_triggers(source oid, name text) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_drop_triggers';
+COMMENT ON FUNCTION prompt_cache._drop_triggers(oid, text) IS 'Takes our triggers of these names off a table; false if the table is gone.';
+
+CREATE FUNCTION prompt_cache._enable_triggers(relation oid) RETURNS integer
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_enable_triggers';
+COMMENT ON FUNCTION prompt_cache._enable_triggers(oid) IS 'Turns our triggers on one relation from ENABLE back to ENABLE ALWAYS: how many; NULL where somebody has it locked.';
+
+CREATE FUNCTION prompt_cache._detach_triggers() RETURNS boolean
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT prompt_cache._drop_triggers(users, 'prompt_cache_user'), prompt_cache._drop_triggers(tenants, 'prompt_cache_tenant')
+      FROM prompt_cache.attachment;
+    SELECT true
 $$;
-COMMENT ON FUNCTION prompt_cache._put_triggers(regclass, text, text[]) IS 'Puts our triggers on a table.';
+COMMENT ON FUNCTION prompt_cache._detach_triggers() IS 'Takes our triggers off the attached tables.';
 
 CREATE FUNCTION prompt_cache._create_triggers(source regclass, role text, arguments text[]) RETURNS void
     LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -654,23 +641,20 @@ COMMENT ON FUNCTION prompt_cache._create_triggers(regclass, text, text[]) IS 'Pu
 CREATE FUNCTION prompt_cache._repair_triggers(OUT repaired integer, OUT locked integer)
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    t record;
+    t       record;
+    enabled integer;
 BEGIN
     repaired := 0;
     locked := 0;
-    FOR t IN SELECT s.relation::regclass AS source, string_agg(format('ENABLE ALWAYS TRIGGER %I', g.tgname), ', ') AS commands
+    FOR t IN SELECT DISTINCT s.relation
                FROM (SELECT relation FROM prompt_cache._sources() UNION SELECT relation FROM prompt_cache._watch_sources()) s
                JOIN pg_trigger g ON g.tgrelid = s.relation
               WHERE g.tgfoid = 'prompt_cache._source_changed()'::regprocedure AND g.tgenabled = 'O'
-              GROUP BY s.relation
+              ORDER BY s.relation
     LOOP
-        BEGIN
-            EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE NOWAIT', t.source);
-            EXECUTE format('ALTER TABLE %s %s', t.source, t.commands);
-            repaired := repaired + 1;
-        EXCEPTION WHEN lock_not_available THEN
-            locked := locked + 1;
-        END;
+        enabled := prompt_cache._enable_triggers(t.relation);
+        repaired := repaired + coalesce((enabled > 0)::integer, 0);
+        locked := locked + (enabled IS NULL)::integer;
     END LOOP;
 END
 $$;
@@ -680,7 +664,9 @@ CREATE FUNCTION prompt_cache._purge() RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_purge';
 COMMENT ON FUNCTION prompt_cache._purge() IS 'Deletes the durable rows of users that are gone.';
 
--- The work of attach(), as the extension's owner; attach() has checked that its caller owns the tables.
+-- The work of attach(), as the extension's owner. attach() has locked `attachment`, so that there is one attach() at a
+-- time and none beside the commit of DDL that has asked what the sources are, and the tables, and has then checked that
+-- its caller owns them.
 CREATE FUNCTION prompt_cache._attach(
     users regclass, tenants regclass, user_key name, user_tenant name, user_prompt text, tenant_key name, tenant_prompt text)
 RETURNS boolean LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -689,8 +675,6 @@ DECLARE
     found_user_key   name;
     found_tenant_key name;
 BEGIN
-    -- One attach() at a time, and none beside the commit of DDL that has asked what the sources are.
-    LOCK TABLE prompt_cache.attachment IN EXCLUSIVE MODE;
     IF users IS NULL THEN
         RAISE EXCEPTION 'there is no table "users"' USING ERRCODE = 'undefined_table',
             HINT = 'Name the table: prompt_cache.attach(users => ''schema.table'', tenants => ''schema.table'').';
@@ -716,7 +700,7 @@ BEGIN
         PERFORM prompt_cache._check_prompt_column(tenants, tenant_prompt);
     END IF;
 
-    PERFORM prompt_cache._drop_triggers();
+    PERFORM prompt_cache._detach_triggers();
     DELETE FROM prompt_cache.attachment;
     INSERT INTO prompt_cache.attachment (users, tenants, user_key, user_tenant, user_prompt, tenant_key, tenant_prompt)
     VALUES (users, tenants, found_user_key, user_tenant, user_prompt, found_tenant_key, tenant_prompt);
@@ -747,8 +731,7 @@ COMMENT ON FUNCTION prompt_cache.attach(regclass, regclass, name, name, text, na
 CREATE FUNCTION prompt_cache._detach() RETURNS boolean
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    LOCK TABLE prompt_cache.attachment IN SHARE ROW EXCLUSIVE MODE;
-    PERFORM prompt_cache._drop_triggers();
+    PERFORM prompt_cache._detach_triggers();
     DELETE FROM prompt_cache.attachment;
     RETURN FOUND;
 END
@@ -1107,12 +1090,21 @@ END
 $$;
 COMMENT ON FUNCTION prompt_cache._require_namespace(text) IS 'Raises an error with a hint if there is no such namespace.';
 
+-- These do the work of the functions without the underscore, which have locked `watch` before, as attach() locks
+-- `attachment`, and have checked who calls.
+CREATE FUNCTION prompt_cache._namespace_owner(namespace text, OUT builder oid, OUT maker oid)
+    LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+    SELECT to_regprocedure(n.builder)::oid, r.oid
+      FROM prompt_cache.namespace n LEFT JOIN pg_roles r ON r.rolname = n.maker
+     WHERE n.namespace = _namespace_owner.namespace
+$$;
+COMMENT ON FUNCTION prompt_cache._namespace_owner(text) IS 'Who may change a namespace: who owns its builder, and the role that made it. NULL: it is gone.';
+
 CREATE FUNCTION prompt_cache._create_namespace(
-    name text, builder regprocedure, ttl interval, max_entries integer, sliding boolean, redis boolean, redis_ttl interval)
+    name text, builder regprocedure, ttl interval, max_entries integer, sliding boolean, redis boolean, redis_ttl interval, maker name)
 RETURNS boolean LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
-    LOCK TABLE prompt_cache.watch IN EXCLUSIVE MODE;  -- as attach() locks its own; all that change namespaces begin here
     IF name IS NULL OR ttl IS NULL OR max_entries IS NULL OR sliding IS NULL OR redis IS NULL THEN
         RAISE EXCEPTION 'name, ttl, max_entries, sliding and redis must not be NULL' USING ERRCODE = 'null_value_not_allowed',
             HINT = 'Leave out what should have its default; 0 means no limit.';
@@ -1127,14 +1119,14 @@ BEGIN
         RAISE EXCEPTION 'namespace "%" exists already', name USING ERRCODE = 'duplicate_object',
             HINT = 'Change it with prompt_cache.alter_namespace(), or drop it first.';
     END IF;
-    INSERT INTO prompt_cache.namespace (namespace, builder, ttl, max_entries, sliding, redis, redis_ttl)
-    VALUES (name, prompt_cache._check_builder(builder), ttl, max_entries, sliding, redis, redis_ttl);
+    INSERT INTO prompt_cache.namespace (namespace, builder, ttl, max_entries, sliding, redis, redis_ttl, maker)
+    VALUES (name, prompt_cache._check_builder(builder), ttl, max_entries, sliding, redis, redis_ttl, maker);
     -- What an earlier one of this name may have left.
     PERFORM prompt_cache._release_namespace(name);
     RETURN true;
 END
 $$;
-COMMENT ON FUNCTION prompt_cache._create_namespace(text, regprocedure, interval, integer, boolean, boolean, interval) IS 'The work of create_namespace().';
+COMMENT ON FUNCTION prompt_cache._create_namespace(text, regprocedure, interval, integer, boolean, boolean, interval, name) IS 'The work of create_namespace().';
 
 CREATE FUNCTION prompt_cache.create_namespace(
     name text, builder regprocedure DEFAULT NULL, ttl interval DEFAULT '5 min', max_entries integer DEFAULT 0,
@@ -1144,11 +1136,10 @@ COMMENT ON FUNCTION prompt_cache.create_namespace(text, regprocedure, interval, 
     'Makes a namespace. builder: f(key text) RETURNS text, STABLE, run as its owner; without one, values come from put(). ttl: ceiling on an entry''s age, 0 = none; max_entries: 0 = no limit of its own; sliding: a hit puts the end off. The caller must own the builder.';
 
 CREATE FUNCTION prompt_cache._alter_namespace(
-    name text, builder regprocedure, ttl interval, max_entries integer, sliding boolean, redis boolean, redis_ttl interval)
+    name text, builder regprocedure, ttl interval, max_entries integer, sliding boolean, redis boolean, redis_ttl interval, maker name)
 RETURNS boolean LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
-    LOCK TABLE prompt_cache.watch IN EXCLUSIVE MODE;
     PERFORM prompt_cache._require_namespace(name);
     PERFORM prompt_cache._check_limits(ttl, max_entries, redis_ttl);
     UPDATE prompt_cache.namespace n
@@ -1156,13 +1147,14 @@ BEGIN
            builder = coalesce(prompt_cache._check_builder(builder), n.builder),
            ttl = coalesce(_alter_namespace.ttl, n.ttl), max_entries = coalesce(_alter_namespace.max_entries, n.max_entries),
            sliding = coalesce(_alter_namespace.sliding, n.sliding), redis = coalesce(_alter_namespace.redis, n.redis),
-           redis_ttl = coalesce(_alter_namespace.redis_ttl, n.redis_ttl)
+           redis_ttl = coalesce(_alter_namespace.redis_ttl, n.redis_ttl),
+           maker = CASE WHEN builder IS NULL THEN n.maker ELSE _alter_namespace.maker END
      WHERE n.namespace = name;
     PERFORM prompt_cache._free_namespace(name);
     RETURN true;
 END
 $$;
-COMMENT ON FUNCTION prompt_cache._alter_namespace(text, regprocedure, interval, integer, boolean, boolean, interval) IS 'The work of alter_namespace().';
+COMMENT ON FUNCTION prompt_cache._alter_namespace(text, regprocedure, interval, integer, boolean, boolean, interval, name) IS 'The work of alter_namespace().';
 
 CREATE FUNCTION prompt_cache.alter_namespace(
     name text, builder regprocedure DEFAULT NULL, ttl interval DEFAULT NULL, max_entries integer DEFAULT NULL,
@@ -1176,7 +1168,6 @@ CREATE FUNCTION prompt_cache._drop_namespace(name text) RETURNS boolean
 DECLARE
     w prompt_cache.watch;
 BEGIN
-    LOCK TABLE prompt_cache.watch IN SHARE ROW EXCLUSIVE MODE;
     PERFORM prompt_cache._require_namespace(name);
     FOR w IN SELECT * FROM prompt_cache.watch x WHERE x.namespace = name LOOP
         PERFORM prompt_cache._drop_watch(w);
@@ -1211,20 +1202,16 @@ COMMENT ON FUNCTION prompt_cache._watch_arguments(prompt_cache.watch) IS 'The ar
 
 CREATE FUNCTION prompt_cache._watch_trigger(w prompt_cache.watch) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 'prompt_cache_watch_' || left(md5(array_to_string(prompt_cache._watch_arguments(w), '|')), 12)
+    -- Quoted, so that no two lists of arguments are joined to one text.
+    SELECT 'prompt_cache_watch_' || left(md5(string_agg(quote_literal(a.argument), ',' ORDER BY a.n)), 12)
+      FROM unnest(prompt_cache._watch_arguments(w)) WITH ORDINALITY AS a(argument, n)
 $$;
 COMMENT ON FUNCTION prompt_cache._watch_trigger(prompt_cache.watch) IS 'What the names of a watch''s triggers begin with.';
 
 CREATE FUNCTION prompt_cache._drop_watch(w prompt_cache.watch) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    kind text;
 BEGIN
-    IF EXISTS (SELECT FROM pg_class c WHERE c.oid = w.source) THEN
-        FOREACH kind IN ARRAY ARRAY['changed', 'truncated'] LOOP
-            EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', prompt_cache._watch_trigger(w) || '_' || kind, w.source);
-        END LOOP;
-    END IF;
+    PERFORM prompt_cache._drop_triggers(w.source, prompt_cache._watch_trigger(w));
     DELETE FROM prompt_cache.watch x
      WHERE (x.namespace, x.source) = (w.namespace, w.source)
        AND x.key IS NOT DISTINCT FROM w.key AND x.columns IS NOT DISTINCT FROM w.columns;
@@ -1240,7 +1227,6 @@ DECLARE
     missing text;
     w       prompt_cache.watch;
 BEGIN
-    LOCK TABLE prompt_cache.watch IN SHARE ROW EXCLUSIVE MODE;
     PERFORM prompt_cache._require_namespace(namespace);
     IF source IS NULL THEN
         RAISE EXCEPTION 'the table to watch must not be NULL' USING ERRCODE = 'null_value_not_allowed',
@@ -1287,7 +1273,6 @@ DECLARE
     w     prompt_cache.watch;
     found boolean := false;
 BEGIN
-    LOCK TABLE prompt_cache.watch IN SHARE ROW EXCLUSIVE MODE;
     PERFORM prompt_cache._require_namespace(namespace);
     FOR w IN SELECT * FROM prompt_cache.watch x WHERE x.namespace = _unwatch.namespace AND x.source = _unwatch.source LOOP
         PERFORM prompt_cache._drop_watch(w);

@@ -217,11 +217,6 @@ PC_FUNCTION(pc_stats_reset) {
     PG_RETURN_BOOL(true);
 }
 
-PC_FUNCTION(pc_ddl_seen) {
-    // Being called has loaded the library, whose PRE_COMMIT callback does the rest.
-    PG_RETURN_NULL();
-}
-
 #ifdef PROMPT_CACHE_TEST
 PC_FUNCTION(pc_consistent) {
     PG_RETURN_BOOL(!shared || memory::consistent());

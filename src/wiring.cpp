@@ -1,9 +1,14 @@
-// What wires the user's objects to the cache: attach() and detach(), watch() and unwatch(), create_namespace()
+// What registers users' objects with the cache: attach() and detach(), watch() and unwatch(), create_namespace()
 // and alter_namespace(). The caller must own the tables and builders; the work is done as the extension's owner.
 //
-// Not SECURITY DEFINER: inside such a function nobody can tell who called it. The role that calls is asked
+// Not SECURITY DEFINER: inside such a function nobody can find out who called it. The role that calls is asked
 // here, before the switch, and that also holds where a superuser runs somebody else's code (an index
 // expression under ANALYZE). And only here names in an expression are read as the caller means them.
+//
+// Order: our table first, then the users' tables by OID, then the rights are checked, under a snapshot that is taken
+// when the locks are held. A right that is checked before a lock is waited for may be gone, or be one on another object,
+// when the lock is granted. Nobody waits for a lock on a table that was not his before: that is checked too.
+#include "cache/own_rows.hpp"
 #include "exports.hpp"
 #include "pg/as_owner.hpp"
 #include "pg/catalog.hpp"
@@ -21,46 +26,51 @@ namespace prompt_cache {
 
 namespace {
 
-bool is_owner(Oid relation) {
-#if PG_VERSION_NUM >= 160000
-    return object_ownercheck(RelationRelationId, relation, GetUserId());
-#else
-    return pg_class_ownercheck(relation, GetUserId());
-#endif
+bool has_rights_of(Oid owner) {
+    return has_privs_of_role(GetUserId(), owner);  // superusers have everybody's
 }
 
-bool is_owner_of_function(Oid function) {
-#if PG_VERSION_NUM >= 160000
-    return object_ownercheck(ProcedureRelationId, function, GetUserId());
-#else
-    return pg_proc_ownercheck(function, GetUserId());
-#endif
-}
-
-const char* owner_name(Oid relation) {
-    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-    const Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
-    ReleaseSysCache(tuple);
-    return quote_identifier(GetUserNameFromId(owner, false));
-}
-
-// A table that is not there is somebody else's complaint.
+// A table that is not there is for SQL to report.
 void require_owner(Oid relation) {
-    if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relation)) || is_owner(relation)) return;
-    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-                    errmsg("must be owner of table %s",
-                           quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)),
-                                                      get_rel_name(relation))),
-                    errhint("Call it as role %s or as a member of it.", owner_name(relation))));
+    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+    if (!HeapTupleIsValid(tuple)) return;
+    const auto* table = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple));
+    const Oid owner = table->relowner;
+    const char* schema = get_namespace_name(table->relnamespace);
+    const char* name = quote_qualified_identifier(schema, NameStr(table->relname));
+    ReleaseSysCache(tuple);
+    if (has_rights_of(owner)) return;
+    const char* role = GetUserNameFromId(owner, true);
+    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of table %s", name),
+                    role ? errhint("Call it as role %s or as a member of it.", quote_identifier(role)) : 0));
 }
 
 // Readers run a builder with its owner's rights: only its owner may hand it out.
 void require_owner_of_function(Oid function) {
-    if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function)) || is_owner_of_function(function)) return;
-    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-                    errmsg("must be owner of function %s", get_func_name(function)),
+    HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+    if (!HeapTupleIsValid(tuple)) return;
+    const auto* builder = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
+    const Oid owner = builder->proowner;
+    const char* name = pstrdup(NameStr(builder->proname));
+    ReleaseSysCache(tuple);
+    if (has_rights_of(owner)) return;
+    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of function %s", name),
                     errdetail("A builder runs with the rights of its owner."),
                     errhint("Call it as the builder's owner or as a member of that role.")));
+}
+
+void begin_registering(const char* command, OwnRelation table, LOCKMODE lock) {
+    PreventCommandIfReadOnly(command);
+    PreventCommandDuringRecovery(command);
+    owner_of(table);  // an error with a hint where the extension is not installed
+    LockRelationOid(own_relation(table), lock);
+}
+
+void lock_own_table(Oid table, LOCKMODE lock) {
+    if (table < FirstNormalObjectId) return;  // SQL refuses it
+    require_owner(table);
+    LockRelationOid(table, lock);
+    require_owner(table);
 }
 
 bool run_as_owner(Query& query, const Datum* values, const char* nulls) {
@@ -73,18 +83,32 @@ bool run_as_owner(Query& query, const Datum* values, const char* nulls) {
     return result;
 }
 
-void require_owner_of_attached() {
-    static Query query("SELECT users::pg_catalog.oid, tenants::pg_catalog.oid FROM prompt_cache.attachment");
-    Oid tables[2] = {InvalidOid, InvalidOid};
-    const AsOwnerLocal before = begin_as_owner(owner_of(OwnRelation::kAttachment));
-    spi_connect();
-    if (query.run(nullptr, nullptr, false, 1) == 1)
-        for (int i = 0; i < 2; i++)
-            if (const auto table = result_datum(0, i + 1)) tables[i] = DatumGetObjectId(*table);
-    SPI_finish();
-    end_as_owner(before);
-    for (const Oid table : tables)
-        if (OidIsValid(table)) require_owner(table);
+struct AttachedTables {
+    Oid users = InvalidOid;
+    Oid tenants = InvalidOid;
+};
+
+AttachedTables attached_tables() {
+    AttachedTables tables;
+    LOCKMODE lock = AccessShareLock;
+    visit_own_rows(OwnRelation::kAttachment, lock, [&](const OwnRow& row) {
+        if (const auto users = row.column("users")) tables.users = DatumGetObjectId(*users);
+        if (const auto tenants = row.column("tenants")) tables.tenants = DatumGetObjectId(*tenants);
+    });
+    return tables;
+}
+
+// Users before tenants, as lookups lock them. Triggers are taken off the old tables and put on the new ones.
+void lock_attached(const AttachedTables& old_tables, const AttachedTables& new_tables) {
+    const auto lock = [](Oid table, LOCKMODE mode) {
+        if (OidIsValid(table)) lock_own_table(table, mode);
+    };
+    require_owner(new_tables.users);
+    require_owner(new_tables.tenants);
+    lock(old_tables.users, AccessExclusiveLock);
+    lock(new_tables.users, ShareRowExclusiveLock);
+    lock(old_tables.tenants, AccessExclusiveLock);
+    lock(new_tables.tenants, ShareRowExclusiveLock);
 }
 
 // Is the text, which is no column's name, meant as one?
@@ -152,9 +176,9 @@ PC_FUNCTION(pc_attach) {
     for (int i = 0; i < kArguments; i++) {
         values[i] = PG_ARGISNULL(i) ? static_cast<Datum>(0) : PG_GETARG_DATUM(i);
         nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
-        if (i < 2 && !PG_ARGISNULL(i)) require_owner(DatumGetObjectId(values[i]));
     }
-    require_owner_of_attached();  // whose triggers go, where there is a wiring already
+    begin_registering("prompt_cache.attach()", OwnRelation::kAttachment, ExclusiveLock);
+    lock_attached(attached_tables(), {DatumGetObjectId(values[0]), DatumGetObjectId(values[1])});
     for (const auto& [table, prompt] : kPrompts)
         if (nulls[table] == ' ' && nulls[prompt] == ' ')
             values[prompt] = stored_form(DatumGetObjectId(values[table]), values[prompt]);
@@ -183,35 +207,48 @@ PC_FUNCTION(pc_stable_function) {
 
 PC_FUNCTION(pc_detach) {
     static Query query("SELECT prompt_cache._detach()");
-    require_owner_of_attached();
+    begin_registering("prompt_cache.detach()", OwnRelation::kAttachment, ExclusiveLock);
+    lock_attached(attached_tables(), {});
     PG_RETURN_BOOL(run_as_owner(query, nullptr, nullptr));
 }
 
 namespace {
 
-// Who changes what a namespace is must own its builder as it is now: others would give its readers values of their own.
-// Where it has none, or it is gone, the right to call is enough.
-void require_owner_of_builder(Datum name) {
-    static Query query(
-        "SELECT pg_catalog.to_regprocedure(n.builder)::pg_catalog.oid FROM prompt_cache.namespace n"
-        " WHERE n.namespace OPERATOR(pg_catalog.=) $1",
-        {TEXTOID});
+// Who changes what a namespace is must own its builder as it is now, or, where it has none or it is gone, be the role
+// that made the namespace: others would give its readers values of their own.
+void require_owner_of_namespace(Datum name) {
+    static Query query("SELECT builder, maker FROM prompt_cache._namespace_owner($1)", {TEXTOID});
     Oid builder = InvalidOid;
+    Oid maker = InvalidOid;
     const AsOwnerLocal before = begin_as_owner(owner_of(OwnRelation::kNamespace));
+    PushActiveSnapshot(GetLatestSnapshot());
     spi_connect();
-    if (query.run(&name, nullptr, false, 1) == 1)
+    if (query.run(&name, nullptr, true, 1) == 1) {
         if (const auto found = result_datum(0, 1)) builder = DatumGetObjectId(*found);
+        if (const auto found = result_datum(0, 2)) maker = DatumGetObjectId(*found);
+    }
     SPI_finish();
+    PopActiveSnapshot();
     end_as_owner(before);
-    if (OidIsValid(builder)) require_owner_of_function(builder);
+    if (OidIsValid(builder)) {
+        require_owner_of_function(builder);
+    } else if (OidIsValid(maker) && !has_rights_of(maker)) {
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                        errmsg("must be owner of namespace \"%s\"", TextDatumGetCString(name)),
+                        errhint("Call it as role %s or as a member of it.",
+                                quote_identifier(GetUserNameFromId(maker, false)))));
+    }
 }
 
 // What create_namespace() and alter_namespace() have in common: their arguments.
 Datum run_with_builder(FunctionCallInfo fcinfo, Query& query) {
     constexpr int kArguments = 7;
     constexpr int kBuilder = 1;
-    Datum values[kArguments];
-    char nulls[kArguments];
+    constexpr int kMaker = kArguments;
+    Datum values[kArguments + 1];
+    char nulls[kArguments + 1];
+    nulls[kMaker] = ' ';
+    values[kMaker] = DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(GetUserId(), false)));
     for (int i = 0; i < kArguments; i++) {
         nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
         values[i] = PG_ARGISNULL(i) ? static_cast<Datum>(0) : PG_GETARG_DATUM(i);
@@ -232,22 +269,25 @@ Datum names_of_columns(Relation relation, const Bitmapset* columns) {
 }  // namespace
 
 PC_FUNCTION(pc_create_namespace) {
-    static Query query("SELECT prompt_cache._create_namespace($1, $2, $3, $4, $5, $6, $7)",
-                       {TEXTOID, REGPROCEDUREOID, INTERVALOID, INT4OID, BOOLOID, BOOLOID, INTERVALOID});
+    static Query query("SELECT prompt_cache._create_namespace($1, $2, $3, $4, $5, $6, $7, $8)",
+                       {TEXTOID, REGPROCEDUREOID, INTERVALOID, INT4OID, BOOLOID, BOOLOID, INTERVALOID, NAMEOID});
+    begin_registering("prompt_cache.create_namespace()", OwnRelation::kWatch, ExclusiveLock);
     return run_with_builder(fcinfo, query);
 }
 
 PC_FUNCTION(pc_alter_namespace) {
-    static Query query("SELECT prompt_cache._alter_namespace($1, $2, $3, $4, $5, $6, $7)",
-                       {TEXTOID, REGPROCEDUREOID, INTERVALOID, INT4OID, BOOLOID, BOOLOID, INTERVALOID});
-    if (!PG_ARGISNULL(0)) require_owner_of_builder(PG_GETARG_DATUM(0));
+    static Query query("SELECT prompt_cache._alter_namespace($1, $2, $3, $4, $5, $6, $7, $8)",
+                       {TEXTOID, REGPROCEDUREOID, INTERVALOID, INT4OID, BOOLOID, BOOLOID, INTERVALOID, NAMEOID});
+    begin_registering("prompt_cache.alter_namespace()", OwnRelation::kWatch, ExclusiveLock);
+    if (!PG_ARGISNULL(0)) require_owner_of_namespace(PG_GETARG_DATUM(0));
     return run_with_builder(fcinfo, query);
 }
 
 PC_FUNCTION(pc_drop_namespace) {
     static Query query("SELECT prompt_cache._drop_namespace($1)", {TEXTOID});
     const Datum values[] = {PG_ARGISNULL(0) ? static_cast<Datum>(0) : PG_GETARG_DATUM(0)};
-    if (!PG_ARGISNULL(0)) require_owner_of_builder(values[0]);
+    begin_registering("prompt_cache.drop_namespace()", OwnRelation::kWatch, ShareRowExclusiveLock);
+    if (!PG_ARGISNULL(0)) require_owner_of_namespace(values[0]);
     PG_RETURN_BOOL(run_as_owner(query, values, PG_ARGISNULL(0) ? "n" : " "));
 }
 
@@ -263,7 +303,8 @@ PC_FUNCTION(pc_watch) {
     }
     nulls[kKeyColumns] = ' ';
     values[kKeyColumns] = PointerGetDatum(construct_empty_array(TEXTOID));
-    if (nulls[kSource] == ' ') require_owner(DatumGetObjectId(values[kSource]));
+    begin_registering("prompt_cache.watch()", OwnRelation::kWatch, ShareRowExclusiveLock);
+    if (nulls[kSource] == ' ') lock_own_table(DatumGetObjectId(values[kSource]), ShareRowExclusiveLock);
     if (nulls[kSource] == ' ' && nulls[kKey] == ' ') {
         Relation relation = table_open(DatumGetObjectId(values[kSource]), AccessShareLock);
         const char* given = text_to_cstring(DatumGetTextPP(values[kKey]));
@@ -278,7 +319,8 @@ PC_FUNCTION(pc_watch) {
 PC_FUNCTION(pc_unwatch) {
     static Query query("SELECT prompt_cache._unwatch($1, $2)", {REGCLASSOID, TEXTOID});
     const Datum values[] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
-    require_owner(DatumGetObjectId(values[0]));
+    begin_registering("prompt_cache.unwatch()", OwnRelation::kWatch, ShareRowExclusiveLock);
+    lock_own_table(DatumGetObjectId(values[0]), AccessExclusiveLock);
     PG_RETURN_BOOL(run_as_owner(query, values, nullptr));
 }
 

@@ -1,6 +1,6 @@
 #include "cache/sources.hpp"
 
-#include "pg/catalog.hpp"
+#include "cache/own_rows.hpp"
 #include "pg/expression_objects.hpp"
 
 namespace prompt_cache {
@@ -37,45 +37,6 @@ void add_table(SourceSet& sources, Oid root) {
                               : list_make1_oid(root));
 }
 
-// A row of a table of our own.
-class OwnRow {
-  public:
-    OwnRow(Relation relation, HeapTuple tuple) : relation_(relation), tuple_(tuple) {}
-    std::optional<Datum> column(const char* name) const {
-        bool isnull = false;
-        const Datum value = heap_getattr(tuple_, get_attnum(RelationGetRelid(relation_), name),
-                                         RelationGetDescr(relation_), &isnull);
-        if (isnull) return std::nullopt;
-        return value;
-    }
-
-  private:
-    Relation relation_;
-    HeapTuple tuple_;
-};
-
-// Visits the rows of a small table of our own as of now. False if it is locked: a commit does not wait here,
-// where no timeout holds, and who locks this table is changing what is in it. RowShareLock keeps whoever would do so
-// out until the end of the transaction.
-template <typename Visit>
-bool visit_rows(OwnRelation own, LOCKMODE& lock, Visit visit) {
-    const Oid table = own_relation(own);
-    if (!OidIsValid(table)) return true;
-    if (!ConditionalLockRelationOid(table, lock)) {
-        if (lock == AccessShareLock || !ConditionalLockRelationOid(table, AccessShareLock)) return false;
-        lock = AccessShareLock;  // somebody is about to change what is in it
-    }
-    if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table))) return false;
-    Relation relation = table_open(table, NoLock);
-    Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-    SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, snapshot, 0, nullptr);
-    for (HeapTuple tuple; HeapTupleIsValid(tuple = systable_getnext(scan));) visit(OwnRow(relation, tuple));
-    systable_endscan(scan);
-    UnregisterSnapshot(snapshot);
-    table_close(relation, lock == AccessShareLock ? lock : NoLock);
-    return true;
-}
-
 void add_attachment(SourceSet& sources, const OwnRow& row) {
     for (const auto& [table, prompt] : {std::pair{"users", "user_prompt"}, {"tenants", "tenant_prompt"}}) {
         const std::optional<Datum> source = row.column(table);
@@ -103,9 +64,9 @@ SourceSet read_sources(LOCKMODE wanted) {
           OwnRelation::kTagNonce, OwnRelation::kNamespace, OwnRelation::kWatch, OwnRelation::kReader})
         sources.add_relations(list_make1_oid(own_relation(own)));
     const bool known =
-        visit_rows(OwnRelation::kAttachment, lock, [&](const OwnRow& row) { add_attachment(sources, row); }) &&
-        visit_rows(OwnRelation::kWatch, lock, [&](const OwnRow& row) { add_watch(sources, row); }) &&
-        visit_rows(OwnRelation::kNamespace, lock, [&](const OwnRow& row) {
+        visit_own_rows(OwnRelation::kAttachment, lock, [&](const OwnRow& row) { add_attachment(sources, row); }) &&
+        visit_own_rows(OwnRelation::kWatch, lock, [&](const OwnRow& row) { add_watch(sources, row); }) &&
+        visit_own_rows(OwnRelation::kNamespace, lock, [&](const OwnRow& row) {
             if (row.column("builder")) sources.add_builder();
         });
     if (lock != wanted) sources.add_any_table();

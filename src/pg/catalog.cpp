@@ -1,5 +1,9 @@
 #include "pg/catalog.hpp"
 
+extern "C" {
+#include "catalog/pg_proc.h"
+}
+
 namespace prompt_cache {
 
 namespace {
@@ -11,15 +15,19 @@ constexpr const char* kNames[] = {"attachment", "application", "user_prompt_cach
 Oid verified_local[std::size(kNames)];
 Oid database_local = InvalidOid;
 
+bool is_of_extension(Oid catalog, Oid object) {
+    const Oid extension = getExtensionOfObject(catalog, object);
+    if (!OidIsValid(extension)) return false;
+    const char* name = get_extension_name(extension);
+    return name && strcmp(name, kExtension) == 0;
+}
+
 // An index belongs to its table and is no member itself.
 bool is_member(Oid relation) {
     const Oid table =
         get_rel_relkind(relation) == RELKIND_INDEX ? IndexGetRelation(relation, true) : relation;
     if (!OidIsValid(table) || get_rel_relkind(table) != RELKIND_RELATION) return false;
-    const Oid extension = getExtensionOfObject(RelationRelationId, table);
-    if (!OidIsValid(extension)) return false;
-    const char* name = get_extension_name(extension);
-    return name && strcmp(name, kExtension) == 0;
+    return is_of_extension(RelationRelationId, table);
 }
 
 }  // namespace
@@ -38,6 +46,24 @@ Oid own_relation(OwnRelation relation) {
         verified_local[number] = found;
     }
     return found;
+}
+
+std::optional<OwnRelation> own_relation_of(Relation relation) {
+    for (unsigned i = 0; i < std::size(kNames); i++)
+        if (strcmp(RelationGetRelationName(relation), kNames[i]) == 0) {
+            const auto own = static_cast<OwnRelation>(i);
+            if (own_relation(own) == RelationGetRelid(relation)) return own;
+            break;
+        }
+    return std::nullopt;
+}
+
+Oid own_trigger_function() {
+    const Oid schema = get_namespace_oid(kSchema, true);
+    if (!OidIsValid(schema)) return InvalidOid;
+    const Oid function = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum("_source_changed"),
+                                         PointerGetDatum(buildoidvector(nullptr, 0)), ObjectIdGetDatum(schema));
+    return OidIsValid(function) && is_of_extension(ProcedureRelationId, function) ? function : InvalidOid;
 }
 
 bool lock_extension() {

@@ -28,6 +28,12 @@ enum class OwnRelation : unsigned {
 // InvalidOid where the extension is not installed in this database, as the current transaction sees it.
 Oid own_relation(OwnRelation relation);
 
+// Which of them a relation is; nothing if none.
+std::optional<OwnRelation> own_relation_of(Relation relation);
+
+// Our trigger function; InvalidOid where the extension is not installed. Needs no right on the schema.
+Oid own_trigger_function();
+
 // Holds the extension until the transaction ends; false if it is not there. DROP EXTENSION locks the same first, so
 // that it and one who writes our tables wait for each other holding nothing else.
 bool lock_extension();

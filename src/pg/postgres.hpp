@@ -128,6 +128,15 @@ inline bool has_released_locks(TransactionId xid) {
 #endif
 }
 
+// ALTER TABLE ONLY … ENABLE ALWAYS TRIGGER. The caller holds ShareRowExclusiveLock.
+inline void enable_trigger_always(Relation relation, const char* name) {
+#if PG_VERSION_NUM >= 160000
+    EnableDisableTrigger(relation, name, InvalidOid, TRIGGER_FIRES_ALWAYS, false, false, ShareRowExclusiveLock);
+#else
+    EnableDisableTriggerNew2(relation, name, InvalidOid, TRIGGER_FIRES_ALWAYS, false, false, ShareRowExclusiveLock);
+#endif
+}
+
 // What pg_stat_activity shows for a wait on somebody else's build.
 inline std::uint32_t build_wait_event() {
 #if PG_VERSION_NUM >= 170000

@@ -93,11 +93,17 @@ void prepare(RowExpression* place, Relation relation, const char* text) {
     ExpressionObjects objects;
     add_objects_of(expression.tree, objects);
     made.replaceable = objects.numbers != NIL;
-    // Checked on a copy: what the server caches is freed by nobody if an error comes.
-    Node* planned = reinterpret_cast<Node*>(expression_planner(static_cast<Expr*>(copyObjectImpl(expression.tree))));
-    check_functions(planned, expression.stable_function);
-    made.immutable = !contain_mutable_functions(planned);
-    made.planned = GetCachedExpression(expression.tree);
+    // To plan is to run: calls with constant arguments are folded. What may be replaced is never evaluated by a
+    // trigger, so it needs no plan.
+    made.planned = nullptr;
+    made.immutable = false;
+    if (!made.replaceable) {
+        // Checked on a copy: what the server caches is freed by nobody if an error comes.
+        Node* planned = reinterpret_cast<Node*>(expression_planner(static_cast<Expr*>(copyObjectImpl(expression.tree))));
+        check_functions(planned, expression.stable_function);
+        made.immutable = !contain_mutable_functions(planned);
+        made.planned = GetCachedExpression(expression.tree);
+    }
     made.context = AllocSetContextCreate(TopMemoryContext, "prompt_cache expression", ALLOCSET_SMALL_SIZES);
     MemoryContext before = MemoryContextSwitchTo(made.context);
     made.text = pstrdup(text);
@@ -114,9 +120,17 @@ struct Standpoint {
     int settings;
 };
 
-Standpoint stand_as_owner(Relation relation) {
+Oid owner_of_table(Oid table) {
+    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+    if (!HeapTupleIsValid(tuple)) elog(ERROR, "prompt_cache: table %u is gone", table);
+    const Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
+    ReleaseSysCache(tuple);
+    return owner;
+}
+
+Standpoint stand_as_owner(Oid source) {
     Standpoint before;
-    before.user = begin_as_owner(relation->rd_rel->relowner);
+    before.user = begin_as_owner(owner_of_table(source));
     before.settings = fix_settings();
     return before;
 }
@@ -186,10 +200,10 @@ void evaluate_rows(const RowExpression& expression, Relation relation, std::span
     if (pushed) PopActiveSnapshot();
 }
 
-bool evaluate_safely(const RowExpression& expression, Relation relation, std::span<const HeapTuple> rows,
+bool evaluate_safely(const RowExpression& expression, Relation relation, Oid source, std::span<const HeapTuple> rows,
                      RowText* values) {
     return without_error([&] {
-        const Standpoint before = stand_as_owner(relation);
+        const Standpoint before = stand_as_owner(source);
         evaluate_rows(expression, relation, rows, values);
         step_back(before);
     });
@@ -218,11 +232,11 @@ CheckedExpression check_row_expression(Relation relation, const char* text, Stea
     return checked;
 }
 
-const RowExpression* find_row_expression(Relation relation, const char* text) {
+const RowExpression* find_row_expression(Relation relation, Oid source, const char* text) {
     RowExpression* place = place_of(RelationGetRelid(relation), text);
-    if (place->valid && place->planned->is_valid && strcmp(place->text, text) == 0) return place;
+    if (place->valid && (!place->planned || place->planned->is_valid) && strcmp(place->text, text) == 0) return place;
     const bool fits = without_error([&] {
-        const Standpoint before = stand_as_owner(relation);
+        const Standpoint before = stand_as_owner(source);
         prepare(place, relation, text);
         step_back(before);
     });
@@ -239,11 +253,11 @@ bool is_replaceable(const RowExpression& expression) noexcept {
     return expression.replaceable;
 }
 
-RowText evaluate(const RowExpression& expression, Relation relation, HeapTuple row) {
+RowText evaluate(const RowExpression& expression, Relation relation, Oid source, HeapTuple row) {
     if (expression.column > 0) return column_of_row(relation, row, expression.column);
-    if (!expression.planned) return {};  // an evaluation before this one has made it unfit
+    if (!expression.planned) return {};  // replaceable, or an evaluation before this one has made it unfit
     RowText value;
-    if (!evaluate_safely(expression, relation, {&row, 1}, &value)) return {};
+    if (!evaluate_safely(expression, relation, source, {&row, 1}, &value)) return {};
     return value;
 }
 
@@ -253,12 +267,12 @@ bool touched(const RowExpression& expression, Relation relation, HeapTuple befor
     return false;
 }
 
-bool changed(const RowExpression& expression, Relation relation, HeapTuple before, HeapTuple after) {
+bool changed(const RowExpression& expression, Relation relation, Oid source, HeapTuple before, HeapTuple after) {
     const bool differ = touched(expression, relation, before, after);
     if (!differ || expression.column > 0 || !expression.immutable || expression.replaceable) return differ;
     const HeapTuple rows[] = {before, after};
     RowText values[2];
-    return !evaluate_safely(expression, relation, rows, values) || values[0].value != values[1].value;
+    return !evaluate_safely(expression, relation, source, rows, values) || values[0].value != values[1].value;
 }
 
 bool same_bytes(HeapTuple before, HeapTuple after, TupleDesc descriptor, int column) {

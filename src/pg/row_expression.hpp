@@ -7,8 +7,10 @@
 // has columns of other numbers than its root - and keeps it for the backend, until one of the server's caches
 // says that the relation, a function or a type has changed.
 //
-// Values are made as the relation's owner, as a security-restricted operation under fixed settings: nothing
-// of the writer's gets into them. And an error in the expression is no error of the writer's: evaluation runs
+// Values are made as the owner of the table that was registered (a partition may have another owner), as a
+// security-restricted operation under fixed settings: nothing of the writer's gets into them. Only text that the
+// owner has registered may come here: functions in it run with his rights. One made of functions or types of a user's
+// is not planned, so that preparing it runs none of them. And an error in the expression is no error of the writer's: evaluation runs
 // in a subtransaction, and what it cannot tell is "not known", on which a caller invalidates too much. A
 // plain column of a key's type needs none of that and costs next to nothing. Cancellation goes through.
 #pragma once
@@ -41,8 +43,9 @@ struct RowText {
 
 struct RowExpression;
 
-// Nothing if the text is no expression over a row of this relation (any more). Holds until the next call.
-const RowExpression* find_row_expression(Relation relation, const char* text);
+// Nothing if the text is no expression over a row of this relation (any more). Holds until the next call. `source` is
+// the table for which it was registered: the relation itself, or a partition ancestor.
+const RowExpression* find_row_expression(Relation relation, Oid source, const char* text);
 
 bool is_immutable(const RowExpression& expression) noexcept;
 
@@ -52,14 +55,14 @@ bool is_immutable(const RowExpression& expression) noexcept;
 bool is_replaceable(const RowExpression& expression) noexcept;
 
 // The expression's value in a row of the relation it was prepared for.
-RowText evaluate(const RowExpression& expression, Relation relation, HeapTuple row);
+RowText evaluate(const RowExpression& expression, Relation relation, Oid source, HeapTuple row);
 
 // Has a column that the expression reads other bytes?
 bool touched(const RowExpression& expression, Relation relation, HeapTuple before, HeapTuple after);
 
 // Does it matter that the row has changed? No if all columns that are read have the same bytes; no if the
 // expression is immutable and not replaceable, and has the same value; else yes.
-bool changed(const RowExpression& expression, Relation relation, HeapTuple before, HeapTuple after);
+bool changed(const RowExpression& expression, Relation relation, Oid source, HeapTuple before, HeapTuple after);
 
 // Has a column the same bytes? A value that was not touched keeps its pointer to the TOAST table, so nothing
 // is ever detoasted to find out.
