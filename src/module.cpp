@@ -10,6 +10,7 @@
 #include "pg/catalog.hpp"
 #include "pg/postgres.hpp"
 #include "pg/settings.hpp"
+#include "pg/temporary_objects.hpp"
 #include "redis_worker.hpp"
 #include "tier/feed.hpp"
 #include "worker.hpp"
@@ -31,6 +32,7 @@ object_access_hook_type previous_access_hook = nullptr;
 // is harmless if the drop is rolled back, and for the extension everybody else's copies die at commit.
 void object_access(ObjectAccessType access, Oid catalog, Oid object, int part, void* argument) {
     if (previous_access_hook) previous_access_hook(access, catalog, object, part, argument);
+    if (access == OAT_POST_CREATE || access == OAT_POST_ALTER || access == OAT_DROP) temporary_objects::note(catalog, object);
     // A database that is made may have the oid of one that is gone, in which a last session stored after the
     // drop.
     if (catalog == DatabaseRelationId && (access == OAT_DROP || access == OAT_POST_CREATE) && shared) {

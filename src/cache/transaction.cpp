@@ -8,6 +8,7 @@
 #include "cache/writer.hpp"
 #include "pg/expression_objects.hpp"
 #include "pg/settings.hpp"
+#include "pg/temporary_objects.hpp"
 
 extern "C" {
 #include "commands/defrem.h"
@@ -179,10 +180,19 @@ void copy_utility(PC_UTILITY_PARAMETERS) {
     PG_END_TRY();
 }
 
+bool is_about_functions(const GrantStmt& statement) {
+    return statement.objtype == OBJECT_FUNCTION || statement.objtype == OBJECT_PROCEDURE ||
+           statement.objtype == OBJECT_ROUTINE;
+}
+
 void utility_hook(PC_UTILITY_PARAMETERS) {
     const Node* node = statement->utilityStmt;
     // The first command of a pipeline does not know yet that others follow in its transaction.
     if (vacuum_local.depth == 0) vacuum_local.transaction = InvalidLocalTransactionId;
+    if (IsA(node, GrantStmt) && is_about_functions(*reinterpret_cast<const GrantStmt*>(node)))
+        temporary_objects::note_own_functions();
+    if (IsA(node, AlterTSConfigurationStmt))
+        temporary_objects::note_configuration(reinterpret_cast<const AlterTSConfigurationStmt*>(node)->cfgname);
     if (is_vacuum(node) && !IsInTransactionBlock(context == PROCESS_UTILITY_TOPLEVEL) &&
         !TransactionIdIsValid(GetTopTransactionIdIfAny()))
         vacuum_utility(PC_UTILITY_ARGUMENTS);
@@ -297,8 +307,23 @@ bool source_ddl_concerns(std::span<const Oid> relations) {
 
 }  // namespace
 
+// Messages of others arrive in between and look the same: who makes functions in a loop would let everybody who writes
+// bypass the cache. The transaction's own can be listed where no subtransaction is open. Conservative elsewhere.
+bool code_is_own() {
+    if (GetCurrentTransactionNestLevel() > 1) return true;
+    SharedInvalidationMessage* messages = nullptr;
+    bool init_file = false;
+    const int count = xactGetCommittedInvalidationMessages(&messages, &init_file);
+    const bool own = std::any_of(messages, messages + count, [](const SharedInvalidationMessage& message) {
+        return message.id >= 0 && is_code_cache(message.id);
+    });
+    if (messages) pfree(messages);
+    return own;
+}
+
 bool own_ddl_concerns(bool (*is_source)(const void* context, Oid relation), const void* context) {
     if (!has_own_ddl()) return false;
+    if (code_local.any() && !code_is_own()) code_local = {};
     if (code_local.any() || relations_local.too_many) return true;
     const std::span<const std::uint32_t> relations{relations_local.objects.data(), relations_local.count};
     return source_ddl_concerns(relations) || std::any_of(relations.begin(), relations.end(), [&](Oid relation) {

@@ -14,6 +14,7 @@
 #include "pg/expression_objects.hpp"
 #include "pg/pause.hpp"
 #include "pg/query.hpp"
+#include "pg/temporary_objects.hpp"
 #include "tier/feed.hpp"
 #include "tier/nonce.hpp"
 
@@ -52,13 +53,14 @@ struct Changed {
     bool anything = false;
 };
 
-// Most messages are about what cannot be a source: catalogs, temporary tables, indexes. One that is gone can
+// Most messages are about what cannot be a source: catalogs, what is temporary, indexes. One that is gone can
 // be, and what is a composite type can be part of an expression.
 bool can_be_source(Oid relation) {
     if (relation < FirstNormalObjectId) return false;
     const char kind = get_rel_relkind(relation);
-    return kind == '\0' || kind == RELKIND_COMPOSITE_TYPE ||
-           ((kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE || kind == RELKIND_VIEW) &&
+    return kind == '\0' ||
+           ((kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE || kind == RELKIND_VIEW ||
+             kind == RELKIND_COMPOSITE_TYPE) &&
             get_rel_persistence(relation) != RELPERSISTENCE_TEMP);
 }
 
@@ -73,7 +75,9 @@ std::optional<Changed> changed_by(const SharedInvalidationMessage& message) {
     if (message.id < 0 || message.cc.dbId != MyDatabaseId ||
         std::find(std::begin(kObjectCaches), std::end(kObjectCaches), message.id) == std::end(kObjectCaches))
         return std::nullopt;
-    return Changed{.object = catalog_object(message.id, message.cc.hashValue), .is_code = is_code_cache(message.id)};
+    const std::uint32_t object = catalog_object(message.id, message.cc.hashValue);
+    if (temporary_objects::contains(object)) return std::nullopt;
+    return Changed{.object = object, .is_code = is_code_cache(message.id)};
 }
 
 // What is prepared may become part of something before it commits, when nobody looks again.
@@ -89,6 +93,7 @@ bool changed_a_source(bool prepares) {
     SharedInvalidationMessage* messages = nullptr;
     bool init_file = false;
     const int count = xactGetCommittedInvalidationMessages(&messages, &init_file);
+    if (count > 0) temporary_objects::complete();
     std::optional<SourceSet> sources;
     bool found = false;
     if (view_dropped_local) {
@@ -152,6 +157,7 @@ void after_end_of_transaction(bool committed) noexcept {
     forget_fresh_attachment();
     forget_fresh_namespace();
     forget_own_query(0);
+    temporary_objects::forget();
     premarked_local = false;
     dropped_local = view_dropped_local = false;
     dirty_local.clear();
