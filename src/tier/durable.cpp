@@ -127,8 +127,11 @@ std::optional<DurableRow> read_newest_row(std::string_view user_key) {
 
 void lock_saving() {
     lock_extension();
-    constexpr std::int64_t kSavingLock = 0x70726F6D70745F63;  // "prompt_c", an advisory lock of this database
-    DirectFunctionCall1(pg_advisory_xact_lock_int8, Int64GetDatum(kSavingLock));
+    // The fourth field of advisory locks that SQL can take is 1 or 2: nobody can hold this one against us.
+    constexpr std::uint16_t kOurs = 3;
+    LOCKTAG lock;
+    SET_LOCKTAG_ADVISORY(lock, MyDatabaseId, 0, 0, kOurs);
+    LockAcquire(&lock, ExclusiveLock, false, false);
 }
 
 std::span<const SavedKey> newest_keys(std::int64_t before, std::uint32_t most) {

@@ -126,6 +126,11 @@ is(sql(q{SET lock_timeout = '5s'; SELECT prompt_cache.detach(), prompt_cache.att
 is(sql(q{SET lock_timeout = '5s'; SELECT prompt_cache.flush() >= 0}), 't', '... nor flush()');
 release($holder);
 
+# Nor does flush() wait for a lock that SQL can take.
+$holder = hold('SET LOCAL ROLE backend; SELECT pg_advisory_xact_lock(8102661195421736803); RESET ROLE;');
+is(sql(q{SET lock_timeout = '5s'; SELECT prompt_cache.flush() >= 0}), 't', 'flush() beside an advisory lock of anybody');
+release($holder);
+
 # Names of watches cannot collide.
 sql(q{CREATE TABLE pipes (id int PRIMARY KEY, b int); SELECT prompt_cache.create_namespace('a'), prompt_cache.create_namespace('a|id')});
 is(sql(q{SELECT prompt_cache.watch('pipes', 'a', 'id', '{b}'), prompt_cache.watch('pipes', 'a|id', 'b')}), 't|t', 'two watches whose arguments are the same when joined');
