@@ -1,5 +1,6 @@
 // Loading: the magic block, settings and hooks. Nothing here may raise an error: LOAD and pg_upgrade depend
 // on it.
+#include "cache/builder.hpp"
 #include "cache/shared.hpp"
 #include "cache/transaction.hpp"
 #include "cache/writer.hpp"
@@ -67,6 +68,7 @@ void load() {
     install_writer();
     install_puts();
     install_transaction_hooks();
+    install_layer_builder();
     previous_access_hook = object_access_hook;
     object_access_hook = object_access;
 }

@@ -5,6 +5,10 @@
 #include "pg/fixed_settings.hpp"
 #include "pg/query.hpp"
 
+extern "C" {
+#include "parser/analyze.h"
+}
+
 namespace prompt_cache {
 
 namespace {
@@ -125,9 +129,32 @@ const char* name_locked(Oid table) {
     return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), name);
 }
 
+// The table that the query under way must read, and no other: a name in it may lead to another one by now, a view say,
+// whose functions would run with the rights of the table's owner, the immutable ones when it is planned. So the query
+// is looked at between the look-up of its names and its planning.
+struct ExpectedLocal {
+    Oid table = InvalidOid;
+    const char* query = nullptr;
+} expected_local;
+post_parse_analyze_hook_type previous_analyze_hook = nullptr;
+
+void check_table(ParseState* state, ::Query* query, JumbleState* jumble) {
+    if (previous_analyze_hook) previous_analyze_hook(state, query, jumble);
+    if (!expected_local.query || !state->p_sourcetext || strcmp(state->p_sourcetext, expected_local.query) != 0) return;
+    const auto* table = list_length(query->rtable) == 1 ? linitial_node(RangeTblEntry, query->rtable) : nullptr;
+    if (table && table->rtekind == RTE_RELATION && table->relid == expected_local.table) return;
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("a table that is attached to prompt_cache is being renamed"),
+                    errhint("Try again.")));
+}
+
+const CachedPlanSource& source_of(SPIPlanPtr plan) {
+    return *static_cast<const CachedPlanSource*>(linitial(SPI_plan_get_plan_sources(plan)));
+}
+
 void prepare(PlansLocal::Cell& cell, const Attachment& attachment, unsigned number, const char* name, Oid type) {
     forget_plan(cell);
     const char* sql = psprintf("%s%s%s", attachment.query(number), name, attachment.condition(number));
+    expected_local = {attachment.table(number), sql};
     SPIPlanPtr plan = SPI_prepare(sql, number == core::kApplicationLayer ? 0 : 1, &type);
     if (!plan || SPI_keepplan(plan) != 0)
         elog(ERROR, "prompt_cache: cannot prepare the builder: %s", SPI_result_code_string(SPI_result));
@@ -137,8 +164,7 @@ void prepare(PlansLocal::Cell& cell, const Attachment& attachment, unsigned numb
 
 // Schemas are renamed without a lock on what is in them.
 bool reads(SPIPlanPtr plan, Oid table) {
-    const auto* source = static_cast<const CachedPlanSource*>(linitial(SPI_plan_get_plan_sources(plan)));
-    return list_member_oid(source->relationOids, table);
+    return list_member_oid(source_of(plan).relationOids, table);
 }
 
 // Inside SPI. `number` is a layer's, or kExistence.
@@ -151,9 +177,11 @@ std::uint64_t run_plan(const Attachment& attachment, unsigned number, KeyType ty
     for (int tries = 0; tries < kTries; tries++) {
         const char* name = name_locked(table);
         if (!cell.plan || strcmp(cell.table, name) != 0) prepare(cell, attachment, number, name, type_of(type));
+        expected_local = {table, source_of(cell.plan).query_string};  // a plan that is not valid is analysed anew
         const int result = SPI_execute_plan(cell.plan, const_cast<Datum*>(&value), nullptr, true, 1);
         if (result != SPI_OK_SELECT)
             elog(ERROR, "prompt_cache: builder failed: %s", SPI_result_code_string(result));
+        expected_local = {};
         if (reads(cell.plan, table)) return SPI_processed;
     }
     ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("a table that is attached to prompt_cache is being renamed"),
@@ -179,12 +207,20 @@ void run_as_owner(const Attachment& attachment, unsigned number, Oid owner, KeyT
         SPI_finish();
     }
     PG_FINALLY();
-    { building_local = false; }
+    {
+        building_local = false;
+        expected_local = {};
+    }
     PG_END_TRY();
     end_as_owner(before);
 }
 
 }  // namespace
+
+void install_layer_builder() {
+    previous_analyze_hook = post_parse_analyze_hook;
+    post_parse_analyze_hook = check_table;
+}
 
 void refuse_nested_lookup() {
     if (!building_local) return;

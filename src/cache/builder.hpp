@@ -31,6 +31,8 @@ std::string_view canonical_key(KeyType type, const KeyInput& input, KeyBuffer& b
 // Is the text a key of the type, in output form?
 bool fits(KeyType type, std::string_view key);
 
+void install_layer_builder();
+
 // ERROR 54001 while a layer is being built: a lookup inside of an expression.
 void refuse_nested_lookup();
 
