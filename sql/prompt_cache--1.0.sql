@@ -876,7 +876,7 @@ COMMENT ON FUNCTION prompt_cache._expire_rows() IS 'Deletes a thousand rows that
 
 CREATE FUNCTION prompt_cache._warm_user(user_key text, named boolean) RETURNS boolean
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_warm_user';
-COMMENT ON FUNCTION prompt_cache._warm_user(text, boolean) IS 'Brings one user into memory; true if it is there now. A key that is not of the key''s type is an error if it was named, else passed over.';
+COMMENT ON FUNCTION prompt_cache._warm_user(text, boolean) IS 'Brings one user into memory; true if it is there now. What cannot be built is an error if it was named, else a WARNING; a key that is not of the key''s type is passed over then.';
 
 CREATE FUNCTION prompt_cache.warm(user_keys text[] DEFAULT NULL, max_users integer DEFAULT 100) RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -908,17 +908,7 @@ BEGIN
     END IF;
     FOR key IN SELECT DISTINCT k.key FROM unnest(user_keys) WITH ORDINALITY AS k(key, n)
                 WHERE k.key IS NOT NULL AND k.n <= max_users LOOP
-        BEGIN
-            warm := warm + prompt_cache._warm_user(key, named)::integer;
-        EXCEPTION
-            WHEN query_canceled OR operator_intervention OR insufficient_resources THEN
-                RAISE;
-            WHEN OTHERS THEN
-                IF named THEN
-                    RAISE;
-                END IF;
-                RAISE WARNING 'the prompt of user "%" was not brought into memory: %', key, SQLERRM;
-        END;
+        warm := warm + prompt_cache._warm_user(key, named)::integer;
     END LOOP;
     RETURN warm;
 END

@@ -1,11 +1,12 @@
 // explain(): what a lookup would do now, and why. It decides with the very functions of a lookup and then
-// does nothing.
+// does nothing. Monitoring roles may call it, and may read no row: what a build says is not shown.
 #include "cache/layer.hpp"
 #include "cache/lookup.hpp"
 #include "cache/memory.hpp"
 #include "cache/value.hpp"
 #include "cache/writer.hpp"
 #include "exports.hpp"
+#include "pg/attempt.hpp"
 #include "pg/settings.hpp"
 #include "tier/redis_shared.hpp"
 
@@ -36,8 +37,8 @@ const char* describe(Verdict verdict) noexcept {
 }
 
 // One line a layer: from which tier, and what stands against the nearer ones. Gives the user's layer to go on
-// with.
-LayerLocal explain_layer(LookupContext& context, ReturnSetInfo* result, core::LayerIndex layer,
+// with; nothing if it cannot be built.
+std::optional<LayerLocal> explain_layer(LookupContext& context, ReturnSetInfo* result, core::LayerIndex layer,
                          std::string_view key, std::string_view user_key) {
     const bool stores = context.use_memory && context.attachment->sound();
     FoundEntry found;
@@ -62,10 +63,15 @@ LayerLocal explain_layer(LookupContext& context, ReturnSetInfo* result, core::La
     }
     if (!value) {
         from = stores && verdict != Verdict::kDirty ? "a build, then stored" : "a build, not stored";
-        value = build_layer(*context.attachment, layer, key);
-        if (stores && value->text.size() > memory::largest_value())
+        const ErrorData* error =
+            attempt_quietly([&] { value = build_layer(*context.attachment, layer, key); }, is_cancel);
+        if (error) {
+            value.reset();
+            from = psprintf("nowhere, it cannot be built: %s", error->message);
+        } else if (stores && value->text.size() > memory::largest_value()) {
             from = psprintf("a build, not stored, since it has %zu bytes and %zu are the most",
                             value->text.size(), memory::largest_value());
+        }
     } else {
         row.read = false;  // nothing stands against the table
     }
@@ -76,7 +82,7 @@ LayerLocal explain_layer(LookupContext& context, ReturnSetInfo* result, core::La
         layer == core::kApplicationLayer ? "" : psprintf(" \"%s\"", pnstrdup(key.data(), key.size()));
     say(result, psprintf("%s layer%s: from %s (memory: %s%s%s)", kLayerTraits[layer].name, quoted, from,
                          memory_says, redis_says, table_says));
-    return *value;
+    return value;
 }
 
 }  // namespace
@@ -106,12 +112,14 @@ PC_FUNCTION(pc_explain) {
     if (redis_memory && redis_config().on && !redis::is_on())
         say(result, "Redis is left alone after failures (see prompt_cache.health())");
 
-    const LayerLocal user = explain_layer(context, result, core::kUserLayer, key, key);
-    if (!user.found) {
+    const std::optional<LayerLocal> user = explain_layer(context, result, core::kUserLayer, key, key);
+    if (!user) {
+        say(result, "the other layers are not looked up");
+    } else if (!user->found) {
         say(result, "there is no such user: the prompt is NULL");
     } else {
-        if (user.pointer)
-            explain_layer(context, result, core::kTenantLayer, *user.pointer, key);
+        if (user->pointer)
+            explain_layer(context, result, core::kTenantLayer, *user->pointer, key);
         else
             say(result, "tenant layer: none");
         explain_layer(context, result, core::kApplicationLayer, {}, key);

@@ -5,7 +5,7 @@
 #include "cache/save.hpp"
 #include "cache/writer.hpp"
 #include "exports.hpp"
-#include "pg/postgres.hpp"
+#include "pg/attempt.hpp"
 
 namespace prompt_cache {
 
@@ -108,6 +108,7 @@ PC_FUNCTION(pc_purge) {
     PG_RETURN_INT64(purge_gone());
 }
 
+// Who may call it need not be one who may read prompts.
 PC_FUNCTION(pc_warm_user) {
     const bool named = PG_GETARG_BOOL(1);
     LookupContext context = open_lookup();
@@ -116,9 +117,18 @@ PC_FUNCTION(pc_warm_user) {
     if (named || fits(context.attachment->user_key(), input.text)) {
         KeyBuffer buffer;
         const std::string_view key = canonical_key(context.attachment->user_key(), input, buffer);
-        collect_layers(context, key);
-        const auto layers = context.use_memory ? layers_in_memory(context, key) : std::nullopt;
-        warm = layers && layers->layer[core::kUserLayer].found;
+        const ErrorData* error = attempt_quietly([&] {
+            collect_layers(context, key);
+            const auto layers = context.use_memory ? layers_in_memory(context, key) : std::nullopt;
+            warm = layers && layers->layer[core::kUserLayer].found;
+        });
+        if (error)
+            ereport(named ? ERROR : WARNING,
+                    (errcode(error->sqlerrcode),
+                     errmsg("the prompt of user \"%.*s\" was not brought into memory: %s", static_cast<int>(key.size()),
+                            key.data(), error->message),
+                     errdetail_log("%s", error->detail_log),
+                     errhint("SELECT prompt_cache.build_key(%s);", quote_literal_cstr(pnstrdup(key.data(), key.size())))));
     }
     close_lookup(context);
     PG_RETURN_BOOL(warm);

@@ -30,10 +30,11 @@ bool same(const LayerLocal& a, const LayerLocal& b, bool is_user) {
 // A rebuild whose error is a warning: a row that cannot be built is no difference, and no reason to stop.
 template <typename Build>
 bool build_or_warn(std::string_view key, Build build) {
-    const char* problem = attempt(build, is_cancel);
-    if (problem)
-        ereport(WARNING, (errmsg("\"%.*s\" cannot be rebuilt: %s", static_cast<int>(key.size()), key.data(), problem)));
-    return !problem;
+    const ErrorData* error = attempt_quietly(build, is_cancel);
+    if (error)
+        ereport(WARNING, (errmsg("\"%.*s\" cannot be rebuilt: %s", static_cast<int>(key.size()), key.data(), error->message),
+                          errdetail_log("%s", error->detail_log)));
+    return !error;
 }
 
 struct Pick {

@@ -20,6 +20,7 @@
 #include "cache/saving.hpp"
 #include "cache/upkeep.hpp"
 #include "pg/catalog.hpp"
+#include "pg/condition.hpp"
 #include "pg/settings.hpp"
 #include "process.hpp"
 
@@ -89,14 +90,17 @@ void with_place(Change change) {
     LWLockRelease(shared.saving_lock);
 }
 
-// What a step could not do, null if nothing. health() shows it; the log has it when it begins and ends.
-void tell(Step step, const char* problem) {
-    constexpr const char* kNames[] = {"saving prompts", "warming memory", "housekeeping"};
+// What a step could not do, null if nothing. health() shows it; the log has it when it begins and ends, with the error's
+// own words, which health() must not show: they may hold parts of rows.
+void tell(Step step, const char* problem, const char* words = nullptr) {
+    constexpr const char* kNames[] = {"saving prompts to user_prompt_cache", "warming memory from user_prompt_cache",
+                                      "housekeeping of the tables of prompt_cache"};
     char text[SavingDatabaseShared::kProblem] = "";
-    if (problem)
-        memcpy(text, problem,
-               static_cast<std::size_t>(
-                   pg_mbcliplen(problem, static_cast<int>(strlen(problem)), sizeof(text) - 1)));
+    if (problem) {
+        const char* shown = psprintf("%s: %s%s", kNames[step], problem, words ? "; see the server log" : "");
+        memcpy(text, shown,
+               static_cast<std::size_t>(pg_mbcliplen(shown, static_cast<int>(strlen(shown)), sizeof(text) - 1)));
+    }
     bool changed = false;
     with_place([&](SavingDatabaseShared& place) {
         changed = (place.problem[step][0] == '\0') != (text[0] == '\0');
@@ -104,13 +108,14 @@ void tell(Step step, const char* problem) {
     });
     if (!changed) return;
     if (problem)
-        ereport(LOG, (errmsg("prompt_cache: %s: %s", kNames[step], problem)));
+        ereport(LOG, (errmsg("prompt_cache: %s: %s", kNames[step], problem), words ? errdetail_log("%s", words) : 0));
     else
         ereport(LOG, (errmsg("prompt_cache: %s: all is done again", kNames[step])));
 }
 
 void tell_left_out(Step step, const LeftOutLocal& left_out) {
-    if (left_out.count > 0) tell(step, psprintf("%u users left out, first %s", left_out.count, left_out.why));
+    if (left_out.count > 0)
+        tell(step, psprintf("%u users left out, first %s", left_out.count, left_out.why), left_out.text);
 }
 
 void begin_work() {
@@ -139,7 +144,10 @@ Outcome after_error(Step step) {
     const bool blocked = code == ERRCODE_LOCK_NOT_AVAILABLE ||
                          (code == ERRCODE_QUERY_CANCELED && !timed_out_local) ||
                          code == ERRCODE_T_R_DEADLOCK_DETECTED || code == ERRCODE_T_R_SERIALIZATION_FAILURE;
-    if (!blocked) tell(step, timed_out_local ? "a statement took too long" : error->message);
+    if (!blocked && timed_out_local)
+        tell(step, "a statement took too long");
+    else if (!blocked)
+        tell(step, describe_code(code), error->detail_log ? error->detail_log : error->message);
     FreeErrorData(error);
     return blocked ? Outcome::kBlocked : Outcome::kError;
 }

@@ -29,15 +29,15 @@ std::int64_t for_each_user(std::span<const std::string_view> keys, LeftOutLocal&
         MemoryContextSwitchTo(before);
         MemoryContextReset(scratch);
     };
-    if (attempt([&] {
+    if (attempt_quietly([&] {
             for (const std::string_view key : keys) add(key);
         })) {
         sum = 0;
         for (const std::string_view key : keys) {
-            const char* problem = attempt([&] { add(key); });
-            if (problem && left_out.count++ == 0)
-                left_out.why =
-                    psprintf("user \"%.*s\": %s", static_cast<int>(key.size()), key.data(), problem);
+            const ErrorData* error = attempt_quietly([&] { add(key); });
+            if (!error || left_out.count++ > 0) continue;
+            left_out.why = psprintf("user \"%.*s\": %s", static_cast<int>(key.size()), key.data(), error->message);
+            left_out.text = error->detail_log;
         }
     }
     MemoryContextDelete(scratch);
@@ -179,7 +179,10 @@ std::int64_t save_all() {
             written += for_each_user(users_in_memory(bucket, kSlice), of_slice,
                                      [&](std::string_view key) { return save_with_builds(context, key); });
             MemoryContextSwitchTo(before);
-            if (of_slice.count > 0 && left_out.count == 0) left_out.why = pstrdup(of_slice.why);
+            if (of_slice.count > 0 && left_out.count == 0) {
+                left_out.why = pstrdup(of_slice.why);
+                left_out.text = pstrdup(of_slice.text);
+            }
             left_out.count += of_slice.count;
             MemoryContextReset(slice);
         } while (bucket != 0);
@@ -190,7 +193,8 @@ std::int64_t save_all() {
     close_lookup(context);
     if (left_out.count > 0)
         ereport(WARNING, (errmsg("the prompts of %u users were not saved", left_out.count),
-                          errdetail("The first is %s", left_out.why)));
+                          errdetail("The first is %s", left_out.why),
+                          errdetail_log("The first is %s\n%s", left_out.why, left_out.text)));
     return written;
 }
 

@@ -17,7 +17,8 @@ enum class Progress;
 // The users of a walk that were left out, and why the first one was.
 struct LeftOutLocal {
     std::uint32_t count = 0;
-    const char* why = nullptr;  // names the user; in the memory context of the walk
+    const char* why = nullptr;   // names the user and the condition; in the memory context of the walk
+    const char* text = nullptr;  // the error's own words, for the server log alone
 };
 
 // Writes a row for every user in memory whose composed prompt the table does not hold yet; returns the rows

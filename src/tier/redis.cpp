@@ -137,15 +137,28 @@ void note_latency(std::int64_t took) noexcept {
                   std::memory_order_relaxed);
 }
 
+// Of an error reply health() shows the code alone, as WRONGTYPE: the rest may quote the command, with the value in it.
+std::size_t shown_length(const Failure& failed) noexcept {
+    if (failed.kind != RedisCount::kError) return RedisShared::kErrorBytes - 1;
+    return std::min<std::size_t>(strspn(failed.text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"), 16);
+}
+
 void note_failure(const Failure& failed) {
     count(failed.kind);
     LWLockAcquire(redis_memory.lock, LW_EXCLUSIVE);
-    strlcpy(redis_memory.state->last_error, failed.text, RedisShared::kErrorBytes);
+    const std::size_t shown = shown_length(failed);
+    char* last_error = redis_memory.state->last_error;
+    const bool is_new =
+        failed.kind == RedisCount::kError && std::string_view(last_error) != std::string_view(failed.text, shown);
+    strlcpy(last_error, failed.text, shown + 1);
     LWLockRelease(redis_memory.lock);
+    if (is_new)
+        ereport(LOG_SERVER_ONLY, (errmsg("prompt_cache: Redis answered: %s", failed.text), errhidestmt(true),
+                                  errhidecontext(true)));
     if (failed.harmless || !redis_memory.state->breaker.failed()) return;
-    ereport(LOG, (errmsg("prompt_cache: Redis is left alone after %u failures in a row: %s",
-                         core::BreakerShared::kThreshold, failed.text),
-                  errhidestmt(true), errhidecontext(true)));
+    ereport(LOG_SERVER_ONLY, (errmsg("prompt_cache: Redis is left alone after %u failures in a row: %s",
+                                     core::BreakerShared::kThreshold, failed.text),
+                              errhidestmt(true), errhidecontext(true)));
 }
 
 }  // namespace

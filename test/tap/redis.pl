@@ -221,6 +221,18 @@ $redis->start;
 configure(redis_url => $redis->url);
 used_again('back');
 
+# A Redis that refuses a command quotes what was sent
+my $quoting = RedisServer->new('--rename-command', 'SET', 'WRITE');
+configure(redis_url => $quoting->url);
+$since = log_end();
+sql(q{UPDATE users SET system_prompt = 'quoted ' || user_id});
+is(remote_exact(), "$count of $count", 'an unknown command: exact');
+like(log_since($since), qr/LOG:  prompt_cache: Redis answered: ERR unknown command .SET./, 'an unknown command: the server log has what Redis said');
+is(health('last_error'), 'ERR', 'an unknown command: health() has the code alone');
+$quoting->stop;
+configure(redis_url => $redis->url);
+used_again('a Redis that knows it');
+
 # Killed, stopped, started
 $since = log_end();
 $redis->stop;
