@@ -1,19 +1,37 @@
 -- prompt_cache 1.0: install script. Everything names its schema; functions in SQL and plpgsql fix their search_path.
 \echo Use "CREATE EXTENSION prompt_cache" to load this file. \quit
 
--- Functions here run with the rights of their owner. Nobody else may own the schema or have put anything into it.
+-- Functions here run with the rights of their owner. So the schema must hold nothing yet, and nobody but superusers may add to it.
+-- Everything that has a schema depends on it. This cannot be had from pg_has_role(): a superuser has every role.
 DO $$
+DECLARE
+    schema_oid pg_catalog.oid := 'prompt_cache'::pg_catalog.regnamespace;
+    what       pg_catalog.text;
 BEGIN
-    IF EXISTS (SELECT FROM pg_catalog.pg_namespace n
-                WHERE n.nspname OPERATOR(pg_catalog.=) 'prompt_cache'
-                  AND ((NOT pg_catalog.pg_has_role(current_user, n.nspowner, 'USAGE')
-                        AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) n.nspowner AND r.rolsuper))
-                       OR EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace OPERATOR(pg_catalog.=) n.oid)
-                       OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace OPERATOR(pg_catalog.=) n.oid)
-                       OR EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.typnamespace OPERATOR(pg_catalog.=) n.oid)
-                       OR EXISTS (SELECT FROM pg_catalog.pg_operator o WHERE o.oprnamespace OPERATOR(pg_catalog.=) n.oid))) THEN
-        RAISE EXCEPTION 'schema prompt_cache exists and is not empty, or belongs to another role'
-            USING ERRCODE = 'duplicate_schema', HINT = 'Drop or rename it, then create the extension again.';
+    SELECT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) INTO what FROM pg_catalog.pg_depend d
+     WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.refobjid OPERATOR(pg_catalog.=) schema_oid
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_extension e
+                        WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+                          AND d.objid OPERATOR(pg_catalog.=) e.oid AND e.extname OPERATOR(pg_catalog.=) 'prompt_cache')
+     LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'schema prompt_cache is not empty' USING ERRCODE = 'duplicate_schema',
+            DETAIL = pg_catalog.format('There is %s.', what), HINT = 'ALTER SCHEMA prompt_cache RENAME TO prompt_cache_before;';
+    END IF;
+    SELECT pg_catalog.quote_ident(r.rolname) INTO what FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) n.nspowner
+     WHERE n.oid OPERATOR(pg_catalog.=) schema_oid AND NOT r.rolsuper;
+    IF FOUND THEN
+        RAISE EXCEPTION 'schema prompt_cache belongs to role %, which is no superuser', what USING ERRCODE = 'duplicate_schema',
+            HINT = 'DROP SCHEMA prompt_cache;';
+    END IF;
+    SELECT pg_catalog.string_agg(DISTINCT coalesce(pg_catalog.quote_ident(r.rolname), 'PUBLIC'), ', ') INTO what
+      FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) a
+      LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) a.grantee
+     WHERE n.oid OPERATOR(pg_catalog.=) schema_oid AND a.privilege_type OPERATOR(pg_catalog.=) 'CREATE' AND r.rolsuper IS NOT TRUE;
+    IF what IS NOT NULL THEN
+        -- A new schema, since somebody may have made something in the old one and not committed it yet.
+        RAISE EXCEPTION 'role % may create objects in schema prompt_cache', what USING ERRCODE = 'duplicate_schema',
+            HINT = pg_catalog.format('DROP SCHEMA IF EXISTS prompt_cache; CREATE SCHEMA prompt_cache; REVOKE CREATE ON SCHEMA prompt_cache FROM %s;', what);
     END IF;
 END
 $$;
@@ -1650,14 +1668,41 @@ $$;
 COMMENT ON FUNCTION prompt_cache.health() IS 'The state of the cache as jsonb: status ok, degraded or critical, with reasons, the tiers, and statements that repair triggers.';
 
 ----------------------------------------------------------------------------------------------------------------------
--- Rights: nothing for PUBLIC; monitoring roles may look, not read.
+-- Rights: nothing for anybody but the owner, whatever ALTER DEFAULT PRIVILEGES gives; then what is meant.
 
-REVOKE ALL ON ALL TABLES IN SCHEMA prompt_cache FROM PUBLIC;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA prompt_cache FROM PUBLIC;
+DO $$
+DECLARE
+    schema_oid pg_catalog.oid := 'prompt_cache'::pg_catalog.regnamespace;
+    role       pg_catalog.text;
+BEGIN
+    FOR role IN
+        SELECT 'PUBLIC'
+        UNION
+        SELECT pg_catalog.quote_ident(r.rolname)
+          FROM (SELECT c.relacl AS acl FROM pg_catalog.pg_class c WHERE c.relnamespace OPERATOR(pg_catalog.=) schema_oid
+                UNION ALL SELECT p.proacl FROM pg_catalog.pg_proc p WHERE p.pronamespace OPERATOR(pg_catalog.=) schema_oid) o
+         CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) a
+          JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) a.grantee
+         WHERE a.grantee OPERATOR(pg_catalog.<>) a.grantor
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON ALL TABLES IN SCHEMA prompt_cache FROM %s CASCADE', role);
+        EXECUTE pg_catalog.format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA prompt_cache FROM %s CASCADE', role);
+        EXECUTE pg_catalog.format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA prompt_cache FROM %s CASCADE', role);
+    END LOOP;
+    -- By oid: a role may have been renamed meanwhile.
+    IF EXISTS (SELECT FROM (SELECT c.relacl AS acl, c.relowner AS owner FROM pg_catalog.pg_class c WHERE c.relnamespace OPERATOR(pg_catalog.=) schema_oid
+                            UNION ALL SELECT p.proacl, p.proowner FROM pg_catalog.pg_proc p WHERE p.pronamespace OPERATOR(pg_catalog.=) schema_oid) o
+                CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) a WHERE a.grantee OPERATOR(pg_catalog.<>) o.owner) THEN
+        RAISE EXCEPTION 'default privileges could not be taken back' USING ERRCODE = 'object_in_use',
+            HINT = 'CREATE EXTENSION prompt_cache;';
+    END IF;
+END
+$$;
 
 -- Who creates a partition of a source clones its trigger and must be allowed to. Nobody can call it otherwise.
 GRANT EXECUTE ON FUNCTION prompt_cache._source_changed() TO PUBLIC;
 
+-- Monitoring roles may look, not read.
 GRANT USAGE ON SCHEMA prompt_cache TO pg_monitor;
 GRANT SELECT ON prompt_cache.stats, prompt_cache.entries, prompt_cache.attachments, prompt_cache.namespaces TO pg_monitor;
 GRANT EXECUTE ON FUNCTION prompt_cache.health(), prompt_cache.explain(text, text), prompt_cache._stats(), prompt_cache._entries(), prompt_cache._attachment(),
