@@ -146,7 +146,9 @@ COMMENT ON TABLE prompt_cache.reader IS 'Who may read which namespace, NULL = al
 
 SELECT pg_catalog.pg_extension_config_dump('prompt_cache.namespace', '');
 SELECT pg_catalog.pg_extension_config_dump('prompt_cache.watch', '');
-SELECT pg_catalog.pg_extension_config_dump('prompt_cache.reader', '');
+-- Not those whose role is gone: they would be dumped as a number, which may be another role's where they are restored.
+SELECT pg_catalog.pg_extension_config_dump('prompt_cache.reader',
+    'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) role)');
 CREATE TABLE prompt_cache.incarnation (
     id bigint PRIMARY KEY DEFAULT hashtextextended(gen_random_uuid()::text, 0)
 );
@@ -887,10 +889,11 @@ BEGIN
     DELETE FROM prompt_cache.user_prompt_cache
      WHERE id IN (SELECT id FROM prompt_cache.user_prompt_cache WHERE replaced_at < now() - max_age LIMIT 1000);
     GET DIAGNOSTICS deleted = ROW_COUNT;
+    PERFORM prompt_cache._purge_readers();
     RETURN deleted >= 1000;
 END
 $$;
-COMMENT ON FUNCTION prompt_cache._expire_rows() IS 'Deletes a thousand rows that were replaced longer than history_max_age ago; true if there may be more.';
+COMMENT ON FUNCTION prompt_cache._expire_rows() IS 'Deletes a thousand rows that were replaced longer than history_max_age ago, and rows of reader that do not count; true if there may be more.';
 
 CREATE FUNCTION prompt_cache._warm_user(user_key text, named boolean) RETURNS boolean
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_warm_user';
@@ -1004,7 +1007,8 @@ BEGIN
                                 AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = w.source AND c.relkind IN ('r', 'p')))
                 THEN 'a watched table is gone'
            END,
-           ARRAY(SELECT r.role::oid FROM prompt_cache.reader r WHERE r.namespace IS NULL OR r.namespace = n.namespace),
+           ARRAY(SELECT r.role::oid FROM prompt_cache.reader r
+                  WHERE (r.namespace IS NULL OR r.namespace = n.namespace) AND prompt_cache._counts_as_reader(r.role)),
            coalesce(string_to_array((
                -- relation, number of columns or -1 for all, the columns; and so on
                SELECT string_agg(format('%s,%s', x.relation,
@@ -1384,24 +1388,75 @@ END
 $$;
 COMMENT ON FUNCTION prompt_cache._check_namespace(text) IS 'Raises an error if there is no such namespace; NULL stands for all.';
 
+-- Is EXECUTE on a function granted to the role itself?
+CREATE FUNCTION prompt_cache._is_granted(function regprocedure, role oid) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM pg_proc p CROSS JOIN LATERAL aclexplode(p.proacl) a WHERE p.oid = function AND a.grantee = role)
+$$;
+COMMENT ON FUNCTION prompt_cache._is_granted(regprocedure, oid) IS 'Is EXECUTE on a function granted to the role itself?';
+
+CREATE FUNCTION prompt_cache._is_granted_schema(role oid) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a
+                    WHERE n.nspname = 'prompt_cache' AND a.grantee = role)
+$$;
+COMMENT ON FUNCTION prompt_cache._is_granted_schema(oid) IS 'Is a right on the schema prompt_cache granted to the role itself?';
+
+-- The oid of a role that was dropped may become another role's. A row of reader counts while its role has the EXECUTE that came
+-- with it, which goes before the role can be dropped, and is deleted before that EXECUTE is granted again.
+CREATE FUNCTION prompt_cache._counts_as_reader(role oid) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT prompt_cache._is_granted('prompt_cache.fetch(text,text)', role)
+$$;
+COMMENT ON FUNCTION prompt_cache._counts_as_reader(oid) IS 'Do the rows that a role has in reader count?';
+
+CREATE FUNCTION prompt_cache._purge_readers() RETURNS void
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+    DELETE FROM prompt_cache.reader r WHERE NOT prompt_cache._counts_as_reader(r.role)
+$$;
+COMMENT ON FUNCTION prompt_cache._purge_readers() IS 'Deletes the rows of reader that do not count, since their role was dropped.';
+
+CREATE FUNCTION prompt_cache._role_exists(role regrole) RETURNS boolean
+    LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF role IS NULL THEN
+        RAISE EXCEPTION 'the role must not be NULL' USING ERRCODE = 'null_value_not_allowed',
+            HINT = 'SELECT prompt_cache.allow(''role'', ''namespace'');';
+    END IF;
+    RETURN EXISTS (SELECT FROM pg_roles r WHERE r.oid = role);
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._role_exists(regrole) IS 'Is there such a role? Raises an error for NULL.';
+
 CREATE FUNCTION prompt_cache.allow(role regrole, namespace text DEFAULT NULL) RETURNS boolean
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
+    functions regprocedure[] := ARRAY(
+        SELECT prompt_cache._reader_functions(true) WHERE namespace IS NULL OR namespace = 'prompt'
+        UNION ALL SELECT prompt_cache._reader_functions(false) WHERE namespace IS DISTINCT FROM 'prompt');
     f regprocedure;
 BEGIN
     PERFORM prompt_cache._check_namespace(namespace);
+    IF NOT prompt_cache._role_exists(role) THEN
+        RAISE EXCEPTION 'role with OID % does not exist', role::oid USING ERRCODE = 'undefined_object',
+            HINT = 'SELECT rolname FROM pg_roles;';
+    END IF;
+    PERFORM prompt_cache._purge_readers();
     -- A grant is DDL: where it is there already, it need not empty what builders have made.
-    IF NOT EXISTS (SELECT FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a
-                    WHERE n.nspname = 'prompt_cache' AND a.grantee = role) THEN
+    IF NOT prompt_cache._is_granted_schema(role) THEN
         EXECUTE format('GRANT USAGE ON SCHEMA prompt_cache TO %s', role);
     END IF;
-    FOR f IN SELECT prompt_cache._reader_functions(true) WHERE namespace IS NULL OR namespace = 'prompt'
-             UNION ALL SELECT prompt_cache._reader_functions(false) WHERE namespace IS DISTINCT FROM 'prompt' LOOP
-        IF NOT EXISTS (SELECT FROM pg_proc p CROSS JOIN LATERAL aclexplode(p.proacl) a WHERE p.oid = f AND a.grantee = role) THEN
+    FOREACH f IN ARRAY functions LOOP
+        IF NOT prompt_cache._is_granted(f, role) THEN
             EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', f, role);
         END IF;
     END LOOP;
+    -- GRANT takes a name, which may have become another role's.
+    IF NOT prompt_cache._is_granted_schema(role) OR EXISTS (SELECT FROM unnest(functions) AS x(f) WHERE NOT prompt_cache._is_granted(x.f, role)) THEN
+        RAISE EXCEPTION 'role % was renamed meanwhile', role USING ERRCODE = 'object_in_use',
+            HINT = format('SELECT prompt_cache.allow(%L, %L);', role, namespace);
+    END IF;
     IF namespace IS DISTINCT FROM 'prompt' THEN
         INSERT INTO prompt_cache.reader (role, namespace) VALUES (role, namespace) ON CONFLICT DO NOTHING;
     END IF;
@@ -1414,9 +1469,15 @@ CREATE FUNCTION prompt_cache.deny(role regrole, namespace text DEFAULT NULL) RET
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-    f regprocedure;
+    functions   regprocedure[];
+    f           regprocedure;
+    keeps_usage boolean := false;
 BEGIN
     PERFORM prompt_cache._check_namespace(namespace);
+    PERFORM prompt_cache._purge_readers();
+    IF NOT prompt_cache._role_exists(role) THEN
+        RETURN true;
+    END IF;
     IF namespace IS DISTINCT FROM 'prompt' THEN
         IF namespace IS NOT NULL AND EXISTS (SELECT FROM prompt_cache.reader r WHERE r.role = deny.role AND r.namespace IS NULL) THEN
             RAISE EXCEPTION 'role % may read all namespaces', role USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -1424,16 +1485,23 @@ BEGIN
         END IF;
         DELETE FROM prompt_cache.reader r WHERE r.role = deny.role AND (deny.namespace IS NULL OR r.namespace = deny.namespace);
     END IF;
-    FOR f IN SELECT prompt_cache._reader_functions(true) WHERE namespace IS NULL OR namespace = 'prompt'
-             UNION ALL
-             SELECT prompt_cache._reader_functions(false)
-              WHERE NOT EXISTS (SELECT FROM prompt_cache.reader r WHERE r.role = deny.role) LOOP
+    functions := ARRAY(
+        SELECT prompt_cache._reader_functions(true) WHERE namespace IS NULL OR namespace = 'prompt'
+        UNION ALL SELECT prompt_cache._reader_functions(false)
+         WHERE NOT EXISTS (SELECT FROM prompt_cache.reader r WHERE r.role = deny.role));
+    FOREACH f IN ARRAY functions LOOP
         EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM %s', f, role);
     END LOOP;
     IF NOT EXISTS (SELECT FROM pg_proc p
                      CROSS JOIN LATERAL aclexplode(p.proacl) a
                     WHERE p.pronamespace = 'prompt_cache'::regnamespace AND a.grantee = role::oid) THEN
         EXECUTE format('REVOKE USAGE ON SCHEMA prompt_cache FROM %s', role);
+        keeps_usage := prompt_cache._is_granted_schema(role);
+    END IF;
+    -- REVOKE takes a name, which may have become another role's; and it leaves what another role has granted.
+    IF keeps_usage OR EXISTS (SELECT FROM unnest(functions) AS x(f) WHERE prompt_cache._is_granted(x.f, role)) THEN
+        RAISE EXCEPTION 'role % was renamed meanwhile, or has rights that another role has granted', role USING ERRCODE = 'object_in_use',
+            HINT = format('SELECT prompt_cache.deny(%L, %L);', role, namespace);
     END IF;
     RETURN true;
 END

@@ -3,7 +3,7 @@
 //
 //   repair    triggers that a restore has switched from ENABLE ALWAYS
 //   compact   nonces of one tag into one; only where enough have come to be worth a pass over the table
-//   expire    rows replaced longer than history_max_age ago
+//   expire    rows replaced longer than history_max_age ago, and readers whose role is gone
 //   purge     rows of users that are gone; every twentieth round
 //   look at size, freeze, rewrite    give back what many nonces have left behind, once no more come
 //

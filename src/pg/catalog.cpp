@@ -76,7 +76,7 @@ bool lock_extension() {
 bool try_lock_own_tables() {
     for (const OwnRelation table : {OwnRelation::kAttachment, OwnRelation::kApplication,
                                     OwnRelation::kUserPromptCache, OwnRelation::kTagNonce,
-                                    OwnRelation::kUsageOrder}) {
+                                    OwnRelation::kUsageOrder, OwnRelation::kReader}) {
         const Oid oid = own_relation(table);
         if (!OidIsValid(oid) || !ConditionalLockRelationOid(oid, RowExclusiveLock)) return false;
     }
