@@ -1776,3 +1776,7 @@ GRANT SELECT ON prompt_cache.stats, prompt_cache.entries, prompt_cache.attachmen
 GRANT EXECUTE ON FUNCTION prompt_cache.health(), prompt_cache.explain(text, text), prompt_cache._stats(), prompt_cache._entries(), prompt_cache._attachment(),
       prompt_cache._namespace_names(), prompt_cache._namespace(text), prompt_cache._gaps()
    TO pg_monitor;
+
+-- What pg_dump reads, run by the owner of the database.
+GRANT USAGE ON SCHEMA prompt_cache TO pg_database_owner;
+GRANT SELECT ON prompt_cache.attachment, prompt_cache.application, prompt_cache.namespace, prompt_cache.watch, prompt_cache.reader TO pg_database_owner;
