@@ -1,4 +1,5 @@
 -- allow() and deny() mean a role, GRANT and REVOKE take its name; and a role that is gone reads nothing, nor does whoever gets its oid.
+\set SHOW_CONTEXT never
 SET client_min_messages = warning;
 DROP EXTENSION IF EXISTS prompt_cache CASCADE;
 CREATE EXTENSION prompt_cache;

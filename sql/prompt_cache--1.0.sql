@@ -982,7 +982,7 @@ COMMENT ON FUNCTION prompt_cache._unsound_watches() IS 'Watched relations whose 
 
 -- The wiring of a namespace as a lookup needs it; see src/cache/namespace.cpp.
 CREATE FUNCTION prompt_cache._namespace(
-    name text, OUT wiring integer, OUT owner oid, OUT call text, OUT search_path text, OUT ttl bigint,
+    name text, OUT wiring integer, OUT builder oid, OUT ttl bigint,
     OUT max_entries integer, OUT sliding boolean, OUT redis boolean, OUT redis_ttl bigint, OUT sound boolean,
     OUT durable boolean, OUT problem text, OUT readers oid[], OUT watched bigint[],
     OUT storage bigint)
@@ -991,9 +991,7 @@ SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    SELECT n.wiring, coalesce(p.proowner, 0::oid),
-           CASE WHEN p.oid IS NOT NULL THEN format('SELECT %I.%I($1)', s.nspname, p.proname) END,
-           CASE WHEN p.oid IS NOT NULL THEN format('%I, pg_temp', s.nspname) END,
+    SELECT n.wiring, coalesce(p.oid, 0::oid),
            (extract(epoch FROM n.ttl) * 1000000)::bigint, n.max_entries, n.sliding, n.redis,
            (extract(epoch FROM n.redis_ttl) * 1000000)::bigint,
            NOT EXISTS (SELECT FROM prompt_cache._unsound_watches() u WHERE u.namespace = n.namespace),
@@ -1006,6 +1004,7 @@ BEGIN
                               WHERE w.namespace = n.namespace
                                 AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = w.source AND c.relkind IN ('r', 'p')))
                 THEN 'a watched table is gone'
+                ELSE (SELECT b.problem FROM prompt_cache._builder_problem(p.oid) b)
            END,
            ARRAY(SELECT r.role::oid FROM prompt_cache.reader r
                   WHERE (r.namespace IS NULL OR r.namespace = n.namespace) AND prompt_cache._counts_as_reader(r.role)),
@@ -1032,16 +1031,20 @@ BEGIN
               JOIN pg_class c ON c.oid = x.relation)
       FROM prompt_cache.namespace n
       LEFT JOIN pg_proc p ON p.oid = to_regprocedure(n.builder)
-      LEFT JOIN pg_namespace s ON s.oid = p.pronamespace
      WHERE n.namespace = _namespace.name;
 END
 $$;
 COMMENT ON FUNCTION prompt_cache._namespace(text) IS 'The wiring of a namespace as a lookup needs it.';
 
+CREATE FUNCTION prompt_cache._builder_problem(builder oid, OUT problem text, OUT hint text)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_builder_problem';
+COMMENT ON FUNCTION prompt_cache._builder_problem(oid) IS 'Why a builder must not run, since code of others could run in it, and a statement that ends it; NULL if it may.';
+
 CREATE FUNCTION prompt_cache._check_builder(builder regprocedure) RETURNS text
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     p pg_proc;
+    b record;
 BEGIN
     IF builder IS NULL THEN
         RETURN NULL;
@@ -1060,6 +1063,12 @@ BEGIN
         RAISE EXCEPTION 'builder % is VOLATILE', builder USING ERRCODE = 'invalid_function_definition',
             DETAIL = 'A builder must read under its caller''s snapshot, and write nothing.',
             HINT = format('ALTER FUNCTION %s STABLE;', builder);
+    END IF;
+    SELECT * INTO b FROM prompt_cache._builder_problem(builder);
+    IF b.problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', b.problem USING ERRCODE = 'invalid_function_definition',
+            DETAIL = 'A builder must run no code of others: a function or operator that fits a call in it better would run instead.',
+            HINT = coalesce(b.hint, 'Create the function in a schema that is not temporary.');
     END IF;
     RETURN builder::text;
 END

@@ -22,7 +22,7 @@ INSERT INTO who VALUES (1, 'everybody', 'regress_pc_nobody'::regrole), (2, 'back
     (4, 'table owner', 'regress_pc_table_owner'::regrole), (5, 'builder owner', 'regress_pc_builder_owner'::regrole),
     (6, 'monitor', 'pg_monitor'::regrole), (7, 'database owner', 'pg_database_owner'::regrole);
 -- What everybody may is said once.
-CREATE TEMP VIEW allowed AS
+CREATE TEMP TABLE allowed AS
 WITH mine AS (
     SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
      WHERE d.deptype = 'e' AND e.extname = 'prompt_cache'
@@ -48,8 +48,9 @@ WITH mine AS (
       FROM mine m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid, who w
      WHERE has_function_privilege(w.role, p.oid, 'EXECUTE')
 )
-SELECT kind, object, string_agg(DISTINCT privilege, ', ') AS rights, who, place FROM may m
- WHERE place = 1 OR NOT EXISTS (SELECT FROM may o WHERE (o.kind, o.object, o.privilege, o.place) = (m.kind, m.object, m.privilege, 1))
+SELECT kind, object, string_agg(DISTINCT privilege, ', ') AS rights, who, place
+  FROM (SELECT *, min(place) OVER (PARTITION BY kind, object, privilege) AS first FROM may) m
+ WHERE place = 1 OR first > 1
  GROUP BY kind, object, who, place;
 
 \pset format unaligned

@@ -236,6 +236,17 @@ PC_FUNCTION(pc_depends_on) {
     PG_RETURN_BOOL(true);
 }
 
+PC_FUNCTION(pc_builder_problem) {
+    TupleDesc descriptor = nullptr;
+    if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "prompt_cache: _builder_problem must return a row");
+    const BuilderFunction builder = look_up_builder(PG_GETARG_OID(0));
+    bool nulls[] = {builder.problem == nullptr, builder.hint == nullptr};
+    Datum values[] = {nulls[0] ? static_cast<Datum>(0) : CStringGetTextDatum(builder.problem),
+                      nulls[1] ? static_cast<Datum>(0) : CStringGetTextDatum(builder.hint)};
+    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
+}
+
 PC_FUNCTION(pc_free_namespace) {
     const PartitionRef partition = shared ? partition::find(view_of(PG_GETARG_TEXT_PP(0))) : PartitionRef{};
     if (!shared || !partition.holds()) PG_RETURN_INT64(0);

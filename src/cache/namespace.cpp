@@ -18,9 +18,7 @@ namespace {
 // Columns of prompt_cache._namespace().
 enum Column {
     kWiring = 1,
-    kOwner,
-    kCall,
-    kSearchPath,
+    kBuilder,
     kTtl,
     kMaxEntries,
     kSliding,
@@ -97,7 +95,7 @@ std::string_view read_flat(std::string_view name, MemoryContext context) {
             return micros && DatumGetInt64(*micros) > 0 ? DatumGetInt64(*micros) : INT64_MAX;
         };
         header.wiring = static_cast<std::uint32_t>(DatumGetInt32(*result_datum(0, kWiring)));
-        header.owner = DatumGetObjectId(*result_datum(0, kOwner));
+        header.builder = DatumGetObjectId(*result_datum(0, kBuilder));
         header.ttl = time(kTtl);
         header.redis_ttl = time(kRedisTtl);
         header.storage = DatumGetInt64(*result_datum(0, kStorage));
@@ -107,8 +105,6 @@ std::string_view read_flat(std::string_view name, MemoryContext context) {
         header.sound = DatumGetBool(*result_datum(0, kSound));
         header.durable = DatumGetBool(*result_datum(0, kDurable));
         header.name_length = add_text(name);
-        header.call_length = add_text(column_text(kCall));
-        header.search_path_length = add_text(column_text(kSearchPath));
         header.problem_length = add_text(column_text(kProblem));
         header.reader_count = append_list<Oid>(&flat, *result_datum(0, kReaders), OIDOID);
         header.watched_count = append_list<std::int64_t>(&flat, *result_datum(0, kWatched), INT8OID);
@@ -226,8 +222,6 @@ Namespace::Namespace(std::string_view flat) : flat_(flat) {
         return list;
     };
     name_ = {take_text(header_.name_length), header_.name_length};
-    call_ = take_text(header_.call_length);
-    search_path_ = take_text(header_.search_path_length);
     problem_ = take_text(header_.problem_length);
     readers_ = reinterpret_cast<const Oid*>(take_list(header_.reader_count * sizeof(Oid)));
     watched_ = reinterpret_cast<const std::int64_t*>(take_list(header_.watched_count * sizeof(std::int64_t)));
@@ -251,12 +245,24 @@ Namespace::Watch Namespace::watches(Oid relation, std::span<const AttrNumber> co
     return Watch::kAll;
 }
 
+void Namespace::complain(const char* problem, const char* hint) const {
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("namespace \"%s\" cannot be used: %s", name_.data(), problem),
+                    errhint("%s", hint ? hint
+                                       : "Name a builder with prompt_cache.alter_namespace(), or take a watch back with "
+                                         "prompt_cache.unwatch(); see the view prompt_cache.namespaces.")));
+    pg_unreachable();
+}
+
 void Namespace::require_usable() const {
     if (problem_[0] == '\0') return;
-    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                    errmsg("namespace \"%s\" cannot be used: %s", name_.data(), problem_),
-                    errhint("Name a builder with prompt_cache.alter_namespace(), or take a watch back with "
-                            "prompt_cache.unwatch(); see the view prompt_cache.namespaces.")));
+    complain(problem_, has_builder() ? look_up_builder(builder()).hint : nullptr);
+}
+
+BuilderFunction Namespace::trusted_builder() const {
+    const BuilderFunction function = look_up_builder(builder());
+    if (function.problem) complain(function.problem, function.hint);
+    return function;
 }
 
 void Namespace::require_builder() const {

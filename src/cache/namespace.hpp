@@ -9,21 +9,19 @@
 
 #include "cache/judge.hpp"
 #include "cache/partition.hpp"
-#include "pg/postgres.hpp"
+#include "pg/builder_function.hpp"
 
 namespace prompt_cache {
 
 // Flat, so that it can be a value in shared memory; followed by the texts and lists.
 struct NamespaceHeader {
     std::uint32_t wiring;
-    Oid owner;         // of the builder
+    Oid builder;       // 0 = none
     std::int64_t ttl;  // microseconds; INT64_MAX = none of its own
     std::int64_t redis_ttl;
     std::int64_t storage;  // changes with the files of watched partitions
     std::uint32_t max_entries;
     std::uint32_t name_length;
-    std::uint32_t call_length;
-    std::uint32_t search_path_length;
     std::uint32_t problem_length;
     std::uint32_t reader_count;
     std::uint32_t watched_count;
@@ -42,7 +40,7 @@ class Namespace {
     std::string_view flat() const { return flat_; }
     std::string_view name() const { return name_; }
     std::uint32_t wiring() const { return header_.wiring; }
-    Oid owner() const { return header_.owner; }
+    Oid builder() const { return header_.builder; }
     std::int64_t ttl() const { return header_.ttl; }
     std::int64_t redis_ttl() const { return header_.redis_ttl; }
     std::int64_t storage() const { return header_.storage; }
@@ -51,9 +49,7 @@ class Namespace {
     bool redis() const { return header_.redis; }
     bool sound() const { return header_.sound; }
     bool durable() const { return header_.durable; }
-    bool has_builder() const { return header_.call_length > 0; }
-    const char* call() const { return call_; }  // SELECT builder($1); '' without a builder
-    const char* search_path() const { return search_path_; }
+    bool has_builder() const { return OidIsValid(header_.builder); }
 
     // Are changes of these columns of the relation noticed? Attribute numbers, 0 for the whole row.
     enum class Watch { kNone, kSomeColumns, kAll };
@@ -63,6 +59,7 @@ class Namespace {
     // ERROR with a hint if it cannot be used as it is, or not by the current role.
     void require_usable() const;
     void require_builder() const;
+    BuilderFunction trusted_builder() const;  // as of now, whatever the snapshot sees
     void require_reader() const;
 
     std::optional<Dependency> dependency;  // on `*`; nothing if this holds for one lookup only
@@ -70,13 +67,12 @@ class Namespace {
     PartitionRef partition;                // where there is shared memory
 
   private:
+    [[noreturn]] void complain(const char* problem, const char* hint) const;
     const std::int64_t* watched_at(Oid relation) const;
 
     NamespaceHeader header_{};
     std::string_view flat_;
     std::string_view name_;
-    const char* call_ = "";
-    const char* search_path_ = "";
     const char* problem_ = "";
     const Oid* readers_ = nullptr;
     const std::int64_t* watched_ = nullptr;  // relation, number of columns or -1 for all, the columns; and so on

@@ -2,40 +2,16 @@
 
 #include "pg/as_owner.hpp"
 #include "pg/attempt.hpp"
+#include "pg/pause.hpp"
 #include "pg/query.hpp"
 
 extern "C" {
-#include "utils/hsearch.h"
+#include "catalog/pg_collation.h"
 }
 
 namespace prompt_cache {
 
 namespace {
-
-// SELECT builder($1), prepared once a backend for each builder: the plan cache follows whatever is redefined.
-SPIPlanPtr plan_of(const char* call) {
-    struct Cell {
-        char call[512];
-        SPIPlanPtr plan;
-    };
-    static HTAB* plans = nullptr;
-    if (!plans) {
-        HASHCTL control{};
-        control.keysize = sizeof(Cell::call);
-        control.entrysize = sizeof(Cell);
-        plans = hash_create("prompt_cache builders", 16, &control, HASH_ELEM | HASH_STRINGS);
-    }
-    bool found = false;
-    auto* cell = static_cast<Cell*>(hash_search(plans, call, HASH_FIND, &found));
-    if (found) return cell->plan;
-    Oid argument = TEXTOID;
-    SPIPlanPtr plan = SPI_prepare(call, 1, &argument);
-    if (!plan || SPI_keepplan(plan) != 0)
-        elog(ERROR, "prompt_cache: cannot prepare the builder: %s", SPI_result_code_string(SPI_result));
-    cell = static_cast<Cell*>(hash_search(plans, call, HASH_ENTER, &found));
-    cell->plan = plan;
-    return plan;
-}
 
 // Called for every message from inside of the build: for errors too that the builder catches, to give something else
 // instead, which must not be kept for everybody.
@@ -46,20 +22,26 @@ void say_what_is_built(void* argument) {
                build->key.data(), build->space.name().data());
 }
 
+// By its OID: a query would look its name up, which may have become another function's.
 text* run_builder(const Namespace& space, std::string_view key, MemoryContext context) {
-    const AsOwnerLocal before = begin_as_builder(space.owner(), space.search_path());
-    spi_connect();
-    Datum argument = PointerGetDatum(make_text(key));
-    const int result = SPI_execute_plan(plan_of(space.call()), &argument, nullptr, true, 1);
-    if (result != SPI_OK_SELECT || SPI_processed != 1)
-        elog(ERROR, "prompt_cache: builder failed: %s", SPI_result_code_string(result));
-    text* value = nullptr;
-    if (const auto datum = result_datum(0, 1)) {
-        MemoryContext inside = MemoryContextSwitchTo(context);
-        value = DatumGetTextPCopy(*datum);
-        MemoryContextSwitchTo(inside);
-    }
-    SPI_finish();
+    const BuilderFunction builder = space.trusted_builder();
+    const AsOwnerLocal before = begin_as_builder(builder.owner, builder.search_path);
+    MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "prompt_cache builder", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext outside = MemoryContextSwitchTo(scratch);
+    FmgrInfo function;
+    fmgr_info_cxt(space.builder(), &function, scratch);
+    LOCAL_FCINFO(call, 1);
+    InitFunctionCallInfoData(*call, &function, 1, DEFAULT_COLLATION_OID, nullptr, nullptr);
+    call->args[0].value = PointerGetDatum(make_text(key));
+    call->args[0].isnull = false;
+    PgStat_FunctionCallUsage usage;
+    pgstat_init_function_usage(call, &usage);
+    const Datum result = FunctionCallInvoke(call);
+    pgstat_end_function_usage(&usage, true);
+    MemoryContextSwitchTo(context);
+    text* value = call->isnull ? nullptr : DatumGetTextPCopy(result);
+    MemoryContextSwitchTo(outside);
+    MemoryContextDelete(scratch);
     end_as_owner(before);
     return value;
 }
@@ -67,6 +49,7 @@ text* run_builder(const Namespace& space, std::string_view key, MemoryContext co
 }  // namespace
 
 text* build_value(ValueContext& context, std::string_view key, BuildLocal& build) {
+    PC_PAUSE("wiring|run");
     MemoryContext result = CurrentMemoryContext;
     build.key = key;
     build.snapshot = identity_of(context.judge.snapshot);

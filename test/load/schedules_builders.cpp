@@ -18,7 +18,7 @@ void builder(Scene& s, const std::string& name, const std::string& body) {
 // Roles outlive a scene.
 void make_role(Scene& s, const std::string& name) {
     s.c.run("DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '" + name + "') THEN CREATE ROLE " + name + "; END IF; END $$");
-    s.c.run("GRANT USAGE, CREATE ON SCHEMA load TO " + name);
+    s.c.run("GRANT USAGE ON SCHEMA load TO " + name);
 }
 
 void same_as_rebuilt(Scene& s, Session& session, const std::string& name, const std::string& when) {
@@ -145,8 +145,9 @@ void anothers_namespace(Scene& s) {
     s.c.run(
         "GRANT USAGE ON SCHEMA prompt_cache TO scene_other;"
         "GRANT EXECUTE ON FUNCTION prompt_cache.create_namespace, prompt_cache.alter_namespace, prompt_cache.drop_namespace TO scene_other");
-    s.a.run("SET ROLE scene_other; CREATE FUNCTION load.theirs(key text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'theirs' $$");
-    for (const char* call : {"SELECT prompt_cache.alter_namespace('ours', 'load.theirs(text)')",
+    s.c.run("CREATE SCHEMA theirs AUTHORIZATION scene_other");
+    s.a.run("SET ROLE scene_other; CREATE FUNCTION theirs.make(key text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'theirs' $$");
+    for (const char* call : {"SELECT prompt_cache.alter_namespace('ours', 'theirs.make(text)')",
                              "SELECT prompt_cache.alter_namespace('ours', ttl => '1 day')", "SELECT prompt_cache.drop_namespace('ours')"})
         s.refused(s.a, call, "42501");
     s.a.run("RESET ROLE");
