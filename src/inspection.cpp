@@ -84,7 +84,7 @@ PC_FUNCTION(pc_stats) {
     auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
     if (!shared) return static_cast<Datum>(0);
     add_statistics(result, "prompt", 0);
-    for (unsigned i = 1; i < shared.control->partition_count; i++)
+    for (unsigned i = 1; i < shared.partition_count; i++)
         if (is_of_here(shared.partitions[i])) add_statistics(result, shared.partitions[i].name, i);
     return static_cast<Datum>(0);
 }
@@ -93,7 +93,7 @@ PC_FUNCTION(pc_gaps) {
     InitMaterializedSRF(fcinfo, 0);
     auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
     if (!shared) return static_cast<Datum>(0);
-    for (unsigned i = 1; i < shared.control->partition_count; i++) {
+    for (unsigned i = 1; i < shared.partition_count; i++) {
         LWLockAcquire(shared.space, LW_SHARED);
         const PartitionShared& partition = shared.partitions[i];
         const Oid database = partition.database;
@@ -117,7 +117,7 @@ PC_FUNCTION(pc_gaps) {
 PC_FUNCTION(pc_partitions) {
     if (!shared) PG_RETURN_INT64(INT64_MAX / 2);
     std::int64_t count = 0;
-    for (unsigned i = 1; i < shared.control->partition_count; i++) {
+    for (unsigned i = 1; i < shared.partition_count; i++) {
         const PartitionShared& partition = shared.partitions[i];
         count += is_of_here(partition) || partition.database == InvalidOid || partition.units == 0;
     }
@@ -208,7 +208,7 @@ PC_FUNCTION(pc_nonces_are_frozen) {
 PC_FUNCTION(pc_stats_reset) {
     if (!shared) PG_RETURN_BOOL(false);
     const std::string_view name = PG_ARGISNULL(0) ? std::string_view{} : view_of(PG_GETARG_TEXT_PP(0));
-    for (unsigned i = 0; i < shared.control->partition_count; i++) {
+    for (unsigned i = 0; i < shared.partition_count; i++) {
         PartitionShared& partition = shared.partitions[i];
         const bool is_asked_for = i == 0 ? name == "prompt" : is_of_here(partition) && name == partition.name;
         if (is_asked_for || (PG_ARGISNULL(0) && (i == 0 || is_of_here(partition))))

@@ -184,7 +184,7 @@ bool evict_from(unsigned partition) noexcept {
 unsigned who_gives_way(unsigned partition) noexcept {
     unsigned largest = partition;
     unsigned users = 0;
-    for (unsigned i = 0; i < shared.control->partition_count; i++) {
+    for (unsigned i = 0; i < shared.partition_count; i++) {
         users += shared.partitions[i].units > 0 || i == partition;
         if (shared.partitions[i].units > shared.partitions[largest].units) largest = i;
     }

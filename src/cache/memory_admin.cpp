@@ -149,8 +149,8 @@ Usage usage() noexcept {
     const std::uint32_t all = control.arena.allocations.load(std::memory_order_relaxed);
     const std::uint32_t own = control.own_entries.load(std::memory_order_relaxed);
     usage.entries = all > own ? all - own : 0;  // two loads: a store may fall between them
-    usage.fixed_bytes = control.arena_offset;
-    usage.total_bytes = control.total_size;
+    usage.fixed_bytes = control.layout.arena_offset;
+    usage.total_bytes = control.layout.bytes;
     return usage;
 }
 
@@ -179,7 +179,7 @@ bool consistent() noexcept {
     bool agree = arena.check();
     std::uint64_t all_entries = 0;
     std::uint64_t all_units = 0;
-    for (unsigned i = 0; i < shared.control->partition_count; i++) {
+    for (unsigned i = 0; i < shared.partition_count; i++) {
         const PartitionShared& partition = shared.partitions[i];
         const core::Eviction eviction = eviction_view(i);
         agree = agree && eviction.consistent() && eviction.entries() == entries[i] &&

@@ -12,7 +12,7 @@ inline core::Arena arena_view() noexcept {
 
 inline core::Eviction eviction_view(unsigned partition) noexcept {
     return core::Eviction(shared.partitions[partition].order, shared.arena_base + core::Arena::kBlockHeaderBytes,
-                          core::Arena::kUnitBytes, shared.uses, shared.ghosts, shared.control->ghost_count);
+                          core::Arena::kUnitBytes, shared.uses, shared.ghosts, shared.ghost_count);
 }
 
 // A reader's view of an entry, at any time: its bytes in place, and how many of them lie in one piece. `unit`

@@ -7,7 +7,7 @@ namespace prompt_cache::partition {
 namespace {
 
 unsigned count() noexcept {
-    return shared.control->partition_count;
+    return shared.partition_count;
 }
 
 bool is_of(const PartitionShared& partition, std::string_view name) noexcept {

@@ -19,112 +19,71 @@ constexpr std::uint64_t kBytesPerPartition = 2 * 1024 * 1024;  // of memory_size
 shmem_request_hook_type previous_request_hook = nullptr;
 shmem_startup_hook_type previous_startup_hook = nullptr;
 
-std::uint64_t block_size() {
-    return static_cast<std::uint64_t>(settings::memory_size) * 1024;
-}
-
-std::uint64_t round_to_line(std::uint64_t offset) {
-    return (offset + 63) / 64 * 64;
-}
-
-// Splits memory_size: what is not slots and control is shared out so that buckets and ghosts go with the
-// number of entries that fit, taking 256 bytes as a small one.
-void lay_out(ControlShared& control) {
-    const std::uint64_t total = block_size();
-    std::uint64_t slots = std::bit_ceil(static_cast<std::uint64_t>(settings::slots));
-    while (slots > 1024 && slots * sizeof(core::SlotShared) > total / 4) slots /= 2;
-    if (slots < static_cast<std::uint64_t>(settings::slots))
-        ereport(
-            LOG,
-            (errmsg("prompt_cache: %llu slots instead of %d, since slots may take a quarter of memory_size",
-                    static_cast<unsigned long long>(slots), settings::slots)));
-
-    std::uint64_t at = round_to_line(sizeof(ControlShared));
-    const std::uint64_t namespaces = std::clamp<std::uint64_t>(total / kBytesPerPartition, 8, kMaxPartitions - 1);
-    const std::uint64_t partitions = 1 + namespaces;
-    control.partition_count = static_cast<std::uint32_t>(partitions);
-    control.partitions_offset = at;
-    at = round_to_line(at + partitions * sizeof(PartitionShared));
-    control.slots_offset = at;
-    at += slots * sizeof(core::SlotShared);
-
-    const std::uint64_t small_entries = (total - at) / 256;
-    const std::uint64_t buckets = std::bit_ceil(small_entries) / 2;
-    const std::uint64_t ghosts = small_entries / 8 * 8;
-    control.buckets_offset = at;
-    at = round_to_line(at + buckets * sizeof(BucketShared));
-    control.ghosts_offset = at;
-    at = round_to_line(at + ghosts * sizeof(core::EvictionGhostShared));
-
-    control.flights_offset = at;
-    at = round_to_line(at + kFlights * sizeof(FlightShared));
-    control.leases_offset = at;
-    at = round_to_line(at + sizeof(LeasesShared));
-    control.saving_offset = at;
-    at = round_to_line(at + sizeof(SavingShared));
-    control.redis_offset = at;
-    at = round_to_line(at + sizeof(RedisShared));
-
-    // A unit of the arena needs its own bytes and one byte that counts its use.
-    const std::uint64_t units =
-        std::min<std::uint64_t>((total - at - 64) / (core::Arena::kUnitBytes + 1), core::Arena::kMaxUnits);
-    control.uses_offset = at;
-    at = round_to_line(at + units);
-    control.arena_offset = at;
-    at += units * core::Arena::kUnitBytes;
-
-    control.slot_mask = static_cast<std::uint32_t>(slots - 1);
-    control.bucket_mask = static_cast<std::uint32_t>(buckets - 1);
-    control.ghost_count = static_cast<std::uint32_t>(ghosts);
-    control.units = static_cast<std::uint32_t>(units);
-    control.total_size = at;
+core::Layout layout() {
+    const std::uint64_t bytes = static_cast<std::uint64_t>(settings::memory_size) * 1024;
+    const std::uint64_t namespaces = std::clamp<std::uint64_t>(bytes / kBytesPerPartition, 8, kMaxPartitions - 1);
+    return core::lay_out({.bytes = bytes,
+                          .slots = static_cast<std::uint64_t>(settings::slots),
+                          .partitions = 1 + namespaces,
+                          .control_bytes = sizeof(ControlShared),
+                          .partition_bytes = sizeof(PartitionShared),
+                          .bucket_bytes = sizeof(BucketShared),
+                          .fixed_bytes = {kFlights * sizeof(FlightShared), sizeof(LeasesShared),
+                                          sizeof(SavingShared), sizeof(RedisShared)}});
 }
 
 void find_addresses(ControlShared* control) {
     auto* base = reinterpret_cast<std::byte*>(control);
+    const core::Layout& layout = control->layout;
     shared.control = control;
-    shared.partitions = reinterpret_cast<PartitionShared*>(base + control->partitions_offset);
-    shared.slots = reinterpret_cast<core::SlotShared*>(base + control->slots_offset);
-    shared.buckets = reinterpret_cast<BucketShared*>(base + control->buckets_offset);
-    shared.ghosts = reinterpret_cast<core::EvictionGhostShared*>(base + control->ghosts_offset);
-    shared.uses = reinterpret_cast<std::atomic<std::uint8_t>*>(base + control->uses_offset);
-    shared.arena_base = base + control->arena_offset;
-    shared.slot_mask = control->slot_mask;
-    shared.bucket_mask = control->bucket_mask;
-    shared.units = control->units;
-    shared.flights = reinterpret_cast<FlightShared*>(base + control->flights_offset);
-    shared.space = &GetNamedLWLockTranche("prompt_cache")[0].lock;
-    shared.flights_lock = &GetNamedLWLockTranche("prompt_cache")[1].lock;
-    shared.saving = reinterpret_cast<SavingShared*>(base + control->saving_offset);
-    shared.saving_lock = &GetNamedLWLockTranche("prompt_cache")[2].lock;
-    shared.leases = reinterpret_cast<LeasesShared*>(base + control->leases_offset);
-    shared.leases_lock = &GetNamedLWLockTranche("prompt_cache")[3].lock;
-    redis_memory.state = reinterpret_cast<RedisShared*>(base + control->redis_offset);
-    redis_memory.lock = &GetNamedLWLockTranche("prompt_cache")[4].lock;
+    shared.partitions = reinterpret_cast<PartitionShared*>(base + layout.partitions_offset);
+    shared.slots = reinterpret_cast<core::SlotShared*>(base + layout.slots_offset);
+    shared.buckets = reinterpret_cast<BucketShared*>(base + layout.buckets_offset);
+    shared.ghosts = reinterpret_cast<core::EvictionGhostShared*>(base + layout.ghosts_offset);
+    shared.flights = reinterpret_cast<FlightShared*>(base + layout.fixed_offset[0]);
+    shared.leases = reinterpret_cast<LeasesShared*>(base + layout.fixed_offset[1]);
+    shared.saving = reinterpret_cast<SavingShared*>(base + layout.fixed_offset[2]);
+    redis_memory.state = reinterpret_cast<RedisShared*>(base + layout.fixed_offset[3]);
+    shared.uses = reinterpret_cast<std::atomic<std::uint8_t>*>(base + layout.uses_offset);
+    shared.arena_base = base + layout.arena_offset;
+    shared.slot_mask = static_cast<std::uint32_t>(layout.slots - 1);
+    shared.bucket_mask = static_cast<std::uint32_t>(layout.buckets - 1);
+    shared.ghost_count = static_cast<std::uint32_t>(layout.ghosts);
+    shared.units = static_cast<std::uint32_t>(layout.units);
+    shared.partition_count = static_cast<std::uint32_t>(layout.partitions);
+    LWLockPadded* locks = GetNamedLWLockTranche("prompt_cache");
+    shared.space = &locks[0].lock;
+    shared.flights_lock = &locks[1].lock;
+    shared.saving_lock = &locks[2].lock;
+    shared.leases_lock = &locks[3].lock;
+    redis_memory.lock = &locks[4].lock;
 }
 
 void request_hook() {
     if (previous_request_hook) previous_request_hook();
-    RequestAddinShmemSpace(block_size());
+    RequestAddinShmemSpace(layout().bytes);
     RequestNamedLWLockTranche("prompt_cache", 5);
 }
 
 void startup_hook() {
     if (previous_startup_hook) previous_startup_hook();
     LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+    const core::Layout wanted = layout();
     bool found = false;
-    auto* control = static_cast<ControlShared*>(ShmemInitStruct(kBlockName, block_size(), &found));
+    auto* control = static_cast<ControlShared*>(ShmemInitStruct(kBlockName, wanted.bytes, &found));
     if (!found) {
-        memset(static_cast<void*>(control), 0, sizeof(ControlShared));
-        lay_out(*control);
         // The kernel hands out zeroed pages, but after a crash the same block is used again.
-        auto* base = reinterpret_cast<std::byte*>(control);
-        memset(base + control->partitions_offset, 0, control->arena_offset - control->partitions_offset);
+        memset(static_cast<void*>(control), 0, wanted.arena_offset);
+        control->layout = wanted;
+        if (wanted.slots < static_cast<std::uint64_t>(settings::slots))
+            ereport(LOG,
+                    (errmsg("prompt_cache: %llu slots instead of %d, since slots may take a quarter of memory_size",
+                            static_cast<unsigned long long>(wanted.slots), settings::slots)));
     }
     find_addresses(control);
     if (!found) {
         core::Arena(&control->arena, shared.arena_base, shared.units).init();
-        for (unsigned i = 0; i < control->partition_count; i++) {
+        for (unsigned i = 0; i < shared.partition_count; i++) {
             core::Eviction::init(shared.partitions[i].order, i);
             shared.partitions[i].statistics.reset(GetCurrentTimestamp());
         }

@@ -2,7 +2,7 @@
 //
 //   ControlShared | partitions | slots | buckets | ghosts | flights | leases | saving | redis | uses | arena
 //
-// Its size is the setting memory_size: book-keeping, slots and values together. It is reserved when the
+// Its size is the setting memory_size: book-keeping, slots and values together (core/layout.hpp). It is reserved when the
 // postmaster preloads the library and laid out by the shmem_startup_hook, which runs again after a crash:
 // nothing of it may be remembered in a static that a forked backend inherits, except the addresses, which do
 // not change.
@@ -17,6 +17,7 @@
 
 #include "core/arena.hpp"
 #include "core/eviction.hpp"
+#include "core/layout.hpp"
 #include "core/slot.hpp"
 #include "core/statistics.hpp"
 #include "pg/postgres.hpp"
@@ -35,13 +36,7 @@ struct BucketShared {
 static_assert(sizeof(BucketShared) == 8);
 
 struct ControlShared {
-    std::uint32_t slot_mask;
-    std::uint32_t bucket_mask;
-    std::uint32_t ghost_count;
-    std::uint32_t units;
-    std::uint32_t partition_count;
-    std::uint64_t partitions_offset, slots_offset, buckets_offset, ghosts_offset, flights_offset,
-        leases_offset, saving_offset, redis_offset, uses_offset, arena_offset, total_size;
+    core::Layout layout;  // constant
 
     std::atomic<std::uint64_t> boot_xid;  // 0 until the first user as a primary; see primary_since()
     std::atomic<std::uint64_t> told_star;  // in recovery: as of which DDL all messages are known to be out; see cache/judge.cpp
@@ -101,7 +96,9 @@ struct SharedMemory {
     LWLock* leases_lock = nullptr;
     std::uint32_t slot_mask = 0;
     std::uint32_t bucket_mask = 0;
+    std::uint32_t ghost_count = 0;
     std::uint32_t units = 0;
+    std::uint32_t partition_count = 0;
 
     explicit operator bool() const noexcept { return control != nullptr; }
 };

@@ -1,0 +1,89 @@
+// How memory_size is shared out, for every size that the setting takes: 8 MB to 2 TB.
+#include "core/layout.hpp"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace {
+
+using prompt_cache::core::Arena;
+using prompt_cache::core::lay_out;
+using prompt_cache::core::Layout;
+using prompt_cache::core::LayoutWish;
+
+constexpr std::uint64_t kMB = std::uint64_t{1} << 20;
+constexpr std::uint64_t kMostBytes = std::uint64_t{INT32_MAX} * 1024;
+
+LayoutWish wish(std::uint64_t bytes, std::uint64_t slots) {
+    return {.bytes = bytes,
+            .slots = slots,
+            .partitions = 200,
+            .control_bytes = 2048,
+            .partition_bytes = 24000,
+            .bucket_bytes = 8,
+            .fixed_bytes = {20000, 100000, 140000, 170000}};
+}
+
+std::vector<std::uint64_t> sizes() {
+    std::vector<std::uint64_t> all{kMostBytes};
+    for (std::uint64_t size = 8 * kMB; size <= kMostBytes; size += size / 7)
+        for (const std::uint64_t near : {size - size % kMB, size}) all.push_back(near);
+    for (std::uint64_t power = 8 * kMB; power <= kMostBytes; power *= 2)
+        for (std::int64_t off = -3; off <= 3; off++)
+            if (power + static_cast<std::uint64_t>(off) * kMB >= 8 * kMB)
+                all.push_back(power + static_cast<std::uint64_t>(off) * kMB);
+    return all;
+}
+
+// What the code holds in 32 bits, and loops over.
+TEST(Layout, NumbersFitInto31Bits) {
+    for (const std::uint64_t bytes : sizes())
+        for (const std::uint64_t slots : {1024, 65536, 16 * 1024 * 1024}) {
+            const Layout layout = lay_out(wish(bytes, slots));
+            for (const std::uint64_t number : {layout.slots, layout.buckets, layout.ghosts, layout.units})
+                ASSERT_LT(number, std::uint64_t{1} << 31) << bytes;
+            for (const std::uint64_t number : {layout.slots, layout.buckets}) ASSERT_TRUE(std::has_single_bit(number));
+        }
+}
+
+TEST(Layout, PartsFollowEachOtherAndFit) {
+    for (const std::uint64_t bytes : sizes())
+        for (const std::uint64_t slots : {1024, 65536, 16 * 1024 * 1024}) {
+            const LayoutWish wanted = wish(bytes, slots);
+            const Layout layout = lay_out(wanted);
+            std::uint64_t at = wanted.control_bytes;
+            const auto follows = [&](std::uint64_t offset, std::uint64_t size) {
+                ASSERT_EQ(offset % 64, 0u);
+                ASSERT_GE(offset, at) << bytes;
+                at = offset + size;
+            };
+            follows(layout.partitions_offset, wanted.partitions * wanted.partition_bytes);
+            follows(layout.slots_offset, layout.slots * 64);
+            follows(layout.buckets_offset, layout.buckets * 8);
+            follows(layout.ghosts_offset, layout.ghosts * 8);
+            for (std::size_t i = 0; i < wanted.fixed_bytes.size(); i++)
+                follows(layout.fixed_offset[i], wanted.fixed_bytes[i]);
+            follows(layout.uses_offset, layout.units);
+            follows(layout.arena_offset, layout.units * 64);
+            ASSERT_LE(at, layout.bytes);
+            ASSERT_LE(layout.bytes, bytes);
+            ASSERT_LE(layout.slots * 64, std::max<std::uint64_t>(bytes / 4, 1024 * 64));
+        }
+}
+
+// The parts grow with the whole, up to what the arena can use; no memory is taken that nothing uses.
+TEST(Layout, TheArenaGetsTheRest) {
+    for (const std::uint64_t bytes : sizes()) {
+        const Layout layout = lay_out(wish(bytes, 65536));
+        if (layout.units < Arena::kMaxUnits) {
+            ASSERT_GT(layout.bytes + 256, bytes);
+        } else {
+            ASSERT_LT(layout.bytes, std::uint64_t{Arena::kMaxUnits} * 80);
+        }
+        ASSERT_GE(layout.buckets * 10, layout.units * 64 / 256);
+        ASSERT_GE(layout.ghosts * 2, layout.units * 64 / 256);
+    }
+}
+
+}  // namespace
