@@ -222,6 +222,10 @@ PC_FUNCTION(pc_consistent) {
     PG_RETURN_BOOL(!shared || memory::consistent());
 }
 
+PC_FUNCTION(pc_longest_chain) {
+    PG_RETURN_INT32(shared ? static_cast<std::int32_t>(memory::longest_chain()) : 0);
+}
+
 // Holds back the messages of all who commit, and of replay, for so many milliseconds: what they have done can be seen
 // meanwhile.
 PC_FUNCTION(pc_hold_messages) {

@@ -13,7 +13,8 @@ namespace {
 // Rows are numbered one after the other as a rule, and who is active now was often numbered together. So the
 // low half, which chooses the bucket, counts on from key to key where the last digits do: buckets of
 // neighbours share cache lines and pages, and a working set of a thousand needs two pages instead of a
-// thousand. Chains are as long as those of a plain hash. The high half is one.
+// thousand. Chains are as long as those of a plain hash, since keys with one prefix and as many last digits have
+// different buckets. The high half is a plain hash. The secret seeds both.
 std::uint64_t hash_of(std::string_view key, std::uint64_t seed) noexcept {
     constexpr std::size_t kDigits = 3;
     std::uint32_t number = 0;
@@ -26,7 +27,7 @@ std::uint64_t hash_of(std::string_view key, std::uint64_t seed) noexcept {
     }
     const std::uint64_t hash = hash_combine64(
         hash_bytes_extended(reinterpret_cast<const unsigned char*>(key.data()), static_cast<int>(prefix),
-                            seed ^ static_cast<std::uint64_t>(scale) << 48),
+                            shared.hash_secret ^ seed ^ static_cast<std::uint64_t>(scale) << 48),
         MyDatabaseId);
     const std::uint64_t high = murmurhash32(static_cast<std::uint32_t>(hash >> 32) ^ number);
     return high << 32 | (static_cast<std::uint32_t>(hash) + number);
@@ -51,7 +52,6 @@ namespace {
 
 constexpr int kReaderTries = 8;
 constexpr std::uint32_t kNoLastMilli = UINT32_MAX;
-constexpr int kMaxChain = 1024;  // a chain this long is one being changed under the reader
 
 // Reads part of an entry: straight from the arena where it lies in one piece, else piece by piece. May be
 // torn.
@@ -127,7 +127,8 @@ bool find(const EntryKey& key, FoundEntry& found) noexcept {
         if (found.seq & 1) continue;
         bool matched = false;
         std::uint32_t unit = found.bucket->head.load(std::memory_order_relaxed);
-        for (int steps = 0; unit != 0 && unit < shared.units && steps < kMaxChain; steps++) {
+        // A longer chain is one that changes under the reader.
+        for (unsigned steps = 0; unit != 0 && unit < shared.units && steps < kMaxChain; steps++) {
             const auto* entry = reinterpret_cast<const EntryShared*>(payload_at(unit));
             prefetch_at(unit);
             if (__atomic_load_n(&entry->hash, __ATOMIC_RELAXED) == key.hash &&
@@ -167,16 +168,33 @@ bool is_dead(void*, std::uint32_t unit) noexcept {
 }
 
 // Under `space`.
-bool evict_from(unsigned partition) noexcept {
-    core::Eviction eviction = eviction_view(partition);
-    const std::uint32_t victim = eviction.victim(is_dead, nullptr);
-    if (victim == core::kNoNode) return false;
-    if (entry_at(victim).expires <= now()) count(core::Counter::kExpirations, 1, partition);
+void evict(std::uint32_t unit) noexcept {
+    const unsigned partition = entry_at(unit).partition;
+    if (entry_at(unit).expires <= now()) count(core::Counter::kExpirations, 1, partition);
     count(core::Counter::kEvictions, 1, partition);
-    unlink_from_bucket(victim);
-    eviction.evict(victim);
-    shared.partitions[partition].units -= arena_view().release(victim);
+    unlink_from_bucket(unit);
+    eviction_view(partition).evict(unit);
+    shared.partitions[partition].units -= arena_view().release(unit);
+}
+
+// Under `space`.
+bool evict_from(unsigned partition) noexcept {
+    const std::uint32_t victim = eviction_view(partition).victim(is_dead, nullptr);
+    if (victim == core::kNoNode) return false;
+    evict(victim);
     return true;
+}
+
+// Under `space`. Makes room for one more entry in the key's chain: the one that was linked first goes.
+void shorten_chain(const EntryKey& key) noexcept {
+    unsigned length = 0;
+    std::uint32_t last = 0;
+    for (std::uint32_t unit = bucket_of(key.hash).head.load(std::memory_order_relaxed); unit != 0;
+         unit = entry_at(unit).next) {
+        last = unit;
+        length++;
+    }
+    if (length >= kMaxChain) evict(last);
 }
 
 // Under `space`. Who gives way when memory is short: the partition that wants to store, once it has its fair
@@ -345,6 +363,7 @@ StoreResult store(const EntryKey& key, const NewEntry& entry) noexcept {
         partition.units -= arena.release(old);
     } else {
         while (partition.limit > 0 && eviction.entries() >= partition.limit && evict_from(entry.partition)) continue;
+        shorten_chain(key);
         eviction.admit(unit, key.hash, size);
     }
     link_to_bucket(unit);

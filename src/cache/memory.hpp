@@ -221,6 +221,8 @@ PartitionUsage usage_of(unsigned partition) noexcept;
 #ifdef PROMPT_CACHE_TEST
 // Walks all structures and compares every account. Test builds only.
 bool consistent() noexcept;
+// Entries in the longest chain of a bucket.
+unsigned longest_chain() noexcept;
 #endif
 
 }  // namespace memory

@@ -192,6 +192,20 @@ bool consistent() noexcept {
     LWLockRelease(shared.space);
     return agree;
 }
+
+unsigned longest_chain() noexcept {
+    unsigned longest = 0;
+    LWLockAcquire(shared.space, LW_SHARED);
+    for (std::uint64_t i = 0; i <= shared.bucket_mask; i++) {
+        unsigned length = 0;
+        for (std::uint32_t unit = shared.buckets[i].head.load(std::memory_order_relaxed); unit != 0;
+             unit = entry_at(unit).next)
+            length++;
+        longest = std::max(longest, length);
+    }
+    LWLockRelease(shared.space);
+    return longest;
+}
 #endif
 
 }  // namespace prompt_cache::memory

@@ -25,6 +25,9 @@ inline std::size_t piece_at(std::uint32_t unit) noexcept {
                     (shared.units - unit) * core::Arena::kUnitBytes - core::Arena::kBlockHeaderBytes);
 }
 
+// The longest chain of a bucket. With random hashes not one of a thousand million buckets has half as many entries.
+inline constexpr unsigned kMaxChain = 64;
+
 inline BucketShared& bucket_of(std::uint64_t hash) noexcept {
     return shared.buckets[hash & shared.bucket_mask];
 }

@@ -51,12 +51,23 @@ void find_addresses(ControlShared* control) {
     shared.ghost_count = static_cast<std::uint32_t>(layout.ghosts);
     shared.units = static_cast<std::uint32_t>(layout.units);
     shared.partition_count = static_cast<std::uint32_t>(layout.partitions);
+    shared.hash_secret = control->hash_secret;
     LWLockPadded* locks = GetNamedLWLockTranche("prompt_cache");
     shared.space = &locks[0].lock;
     shared.flights_lock = &locks[1].lock;
     shared.saving_lock = &locks[2].lock;
     shared.leases_lock = &locks[3].lock;
     redis_memory.lock = &locks[4].lock;
+}
+
+std::uint64_t new_hash_secret() {
+#ifdef PROMPT_CACHE_TEST
+    if (settings::hash_secret >= 0) return static_cast<std::uint64_t>(settings::hash_secret);
+#endif
+    std::uint64_t secret = 0;
+    if (!pg_strong_random(&secret, sizeof(secret)))
+        ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("prompt_cache could not get random bytes")));
+    return secret;
 }
 
 void request_hook() {
@@ -75,6 +86,7 @@ void startup_hook() {
         // The kernel hands out zeroed pages, but after a crash the same block is used again.
         memset(static_cast<void*>(control), 0, wanted.arena_offset);
         control->layout = wanted;
+        control->hash_secret = new_hash_secret();
         if (wanted.slots < static_cast<std::uint64_t>(settings::slots))
             ereport(LOG,
                     (errmsg("prompt_cache: %llu slots instead of %d, since slots may take a quarter of memory_size",

@@ -36,7 +36,8 @@ struct BucketShared {
 static_assert(sizeof(BucketShared) == 8);
 
 struct ControlShared {
-    core::Layout layout;  // constant
+    core::Layout layout;        // constant, as the next one
+    std::uint64_t hash_secret;  // see SharedMemory
 
     std::atomic<std::uint64_t> boot_xid;  // 0 until the first user as a primary; see primary_since()
     std::atomic<std::uint64_t> told_star;  // in recovery: as of which DDL all messages are known to be out; see cache/judge.cpp
@@ -99,6 +100,9 @@ struct SharedMemory {
     std::uint32_t ghost_count = 0;
     std::uint32_t units = 0;
     std::uint32_t partition_count = 0;
+    // Random, and another one after each start: seeds the hashes that choose buckets and slots, so that nobody can
+    // choose keys that share one.
+    std::uint64_t hash_secret = 0;
 
     explicit operator bool() const noexcept { return control != nullptr; }
 };

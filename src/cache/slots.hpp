@@ -11,7 +11,7 @@ namespace prompt_cache {
 // A sixty-fourth of the slots is for `*` of the databases, an eighth for tags that many entries share, the
 // rest for rows.
 inline std::uint32_t slot_number(Oid database, Tag tag) noexcept {
-    const std::uint64_t hash = hash_bytes_uint32_extended(database, tag.hash) >> 32;
+    const std::uint64_t hash = hash_bytes_uint32_extended(database, tag.hash ^ shared.hash_secret) >> 32;
     const std::uint64_t count = shared.slot_mask + 1ULL;
     const std::uint64_t all = count / 64;
     const std::uint64_t many = count / 8;

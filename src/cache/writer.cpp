@@ -209,6 +209,8 @@ void at_subtransaction_event(SubXactEvent event, SubTransactionId, SubTransactio
 }  // namespace
 
 void install_writer() {
+    std::uint64_t random = 0;
+    if (pg_strong_random(&random, sizeof(random))) dirty_local.choose_hash(random);
     RegisterXactCallback(at_transaction_event, nullptr);
     RegisterSubXactCallback(at_subtransaction_event, nullptr);
 }

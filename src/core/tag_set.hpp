@@ -3,9 +3,14 @@
 // Beyond kMax the set gives up telling tags apart and holds everything: `all()`. Open addressing over twice
 // as many cells; 0 marks an empty cell and stands for itself by a flag. Cleared by walking what was added, so
 // that a transaction with one change costs one cell.
+//
+// Where a tag belongs is decided by a random odd factor (multiply-shift hashing): tags that were chosen without it
+// spread over the cells, however they were chosen.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -15,6 +20,9 @@ namespace prompt_cache::core {
 class TagSet {
   public:
     static constexpr std::size_t kMax = 4096;
+
+    // While the set is empty.
+    void choose_hash(std::uint64_t random) noexcept { factor_ = random | 1; }
 
     void add(std::uint64_t tag) noexcept {
         if (all_ || contains(tag)) return;
@@ -40,6 +48,18 @@ class TagSet {
     }
 
     bool all() const noexcept { return all_; }
+#ifdef PROMPT_CACHE_TEST
+    // The cells that contains() looks at, at most.
+    std::size_t longest_run() const noexcept {
+        std::size_t longest = 0;
+        for (std::size_t first = 0; first < kCells; first++) {
+            std::size_t length = 0;
+            while (length < kCells && cells_[(first + length) % kCells] != 0) length++;
+            longest = std::max(longest, length);
+        }
+        return longest;
+    }
+#endif
     bool empty() const noexcept { return size_ == 0 && !all_; }
     std::span<const std::uint64_t> tags() const noexcept { return {added_.data(), size_}; }
 
@@ -54,7 +74,10 @@ class TagSet {
 
   private:
     static constexpr std::size_t kCells = 2 * kMax;
-    static std::size_t home(std::uint64_t tag) noexcept { return (tag ^ (tag >> 32)) % kCells; }
+    std::size_t home(std::uint64_t tag) const noexcept {
+        static_assert(std::has_single_bit(kCells));
+        return tag * factor_ >> (65 - std::bit_width(kCells));
+    }
 
     std::size_t free_cell(std::uint64_t tag) const noexcept {
         std::size_t i = home(tag);
@@ -66,6 +89,7 @@ class TagSet {
         for (; cells_[i] != 0; i = (i + 1) % kCells) cells_[i] = 0;
     }
 
+    std::uint64_t factor_ = 0x9E3779B97F4A7C15;
     std::array<std::uint64_t, kCells> cells_{};
     std::array<std::uint64_t, kMax> added_{};
     std::size_t size_ = 0;

@@ -70,6 +70,7 @@ void define_redis() {
 
 #ifdef PROMPT_CACHE_TEST
 bool one_hash = false;
+int hash_secret = -1;
 char* pause_at = nullptr;
 
 namespace {
@@ -135,6 +136,12 @@ void define(bool preloading) {
         "prompt_cache.slots", "Number of invalidation slots in the memory tier.",
         "64 bytes each, rounded up to a power of two; more slots mean fewer needless misses.", &slots, 65536,
         1024, 16 * 1024 * 1024, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
+#ifdef PROMPT_CACHE_TEST
+    DefineCustomIntVariable("prompt_cache.hash_secret",
+                            "Test builds only: what seeds the hashes of shared memory.", "-1 means a random number.",
+                            &hash_secret, -1, -1, INT_MAX, PGC_POSTMASTER, GUC_NOT_IN_SAMPLE, nullptr, nullptr,
+                            nullptr);
+#endif
     MarkGUCPrefixReserved("prompt_cache");
 }
 

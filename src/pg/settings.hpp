@@ -25,7 +25,8 @@ extern int redis_timeout;      // milliseconds, for all exchanges of one lookup 
 extern int redis_ttl;          // seconds
 
 #ifdef PROMPT_CACHE_TEST
-extern bool one_hash;   // all keys have the same hash
+extern bool one_hash;    // all keys have the same hash
+extern int hash_secret;  // what seeds the hashes of shared memory, -1 = random
 extern char* pause_at;  // the pause point at which this backend waits
 #endif
 
