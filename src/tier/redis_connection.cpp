@@ -1,6 +1,7 @@
 #include "tier/redis_connection.hpp"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <hiredis/hiredis.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -135,6 +136,8 @@ std::optional<Failure> begin_connecting(const RedisConfig& config) noexcept {
         return failure(RedisCount::kNoConnection, "the host's name is not resolved yet");
     }
     connection_local = {context, true, config.loaded};
+    // A program that this process starts (COPY … PROGRAM) does not inherit the connection.
+    if (context->fd >= 0) fcntl(context->fd, F_SETFD, FD_CLOEXEC);
     if (context->err) return failure(RedisCount::kNoConnection, context->errstr);
     static redisReplyObjectFunctions functions;
     functions = *context->reader->fn;
