@@ -1360,19 +1360,21 @@ CREATE FUNCTION prompt_cache.depends_on(tag text) RETURNS boolean
     LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_depends_on';
 COMMENT ON FUNCTION prompt_cache.depends_on(text) IS 'Inside a builder: the value also dies with forget_tag() of this tag. false outside of a build.';
 
-CREATE FUNCTION prompt_cache._gaps(OUT namespace text, OUT wiring integer, OUT relation oid)
+CREATE FUNCTION prompt_cache._gaps(OUT namespace text, OUT wiring integer, OUT relation oid, OUT function text, OUT reads text, OUT cached boolean)
 RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_gaps';
-COMMENT ON FUNCTION prompt_cache._gaps() IS 'Relations that builders have read and nothing watches.';
+COMMENT ON FUNCTION prompt_cache._gaps() IS 'What builders have read and nothing watches: relations, and what functions read besides their arguments.';
 
 CREATE VIEW prompt_cache.namespaces AS
     SELECT n.namespace, n.builder, n.ttl, n.max_entries, n.sliding, n.redis, n.redis_ttl,
            ARRAY(SELECT format('%s%s%s', x.source, ' by ' || x.key, ' (' || array_to_string(x.columns, ', ') || ')')
                    FROM prompt_cache.watch x WHERE x.namespace = n.namespace ORDER BY 1) AS watches,
            ARRAY(SELECT g.relation::regclass::text FROM prompt_cache._gaps() g
-                  WHERE g.namespace = n.namespace AND g.wiring = n.wiring ORDER BY 1) AS unwatched,
+                  WHERE g.namespace = n.namespace AND g.wiring = n.wiring AND g.relation IS NOT NULL ORDER BY 1) AS unwatched,
+           ARRAY(SELECT g.function FROM prompt_cache._gaps() g
+                  WHERE g.namespace = n.namespace AND g.wiring = n.wiring AND g.function IS NOT NULL ORDER BY 1) AS unwatched_functions,
            w.problem IS NULL AND w.sound AS sound, w.problem
       FROM prompt_cache.namespace n CROSS JOIN LATERAL prompt_cache._namespace(n.namespace) w;
-COMMENT ON VIEW prompt_cache.namespaces IS 'The namespaces there are. unwatched: tables that the builder was seen to read and nothing watches, so that entries are only as fresh as their ttl. sound: every trigger stands and the builder is there; otherwise nothing is stored.';
+COMMENT ON VIEW prompt_cache.namespaces IS 'The namespaces there are. unwatched: tables that the builder was seen to read and nothing watches, so that entries are only as fresh as their ttl. unwatched_functions: functions that it was seen to call and that read the clock, the catalogs, the session of the caller or the like; entries are only as fresh as their ttl, or not kept where they are the caller''s. sound: every trigger stands and the builder is there; otherwise nothing is stored.';
 
 ----------------------------------------------------------------------------------------------------------------------
 -- Rights
@@ -1669,7 +1671,7 @@ CREATE FUNCTION prompt_cache.health() RETURNS jsonb
                                   ELSE 'SELECT prompt_cache.attach(...)' END)), '[]') AS triggers
           FROM (SELECT role, relation, kind FROM prompt_cache._unsound_sources()) u
     ), unwatched AS MATERIALIZED (
-        SELECT n.namespace, g.relation::regclass::text AS relation
+        SELECT n.namespace, g.relation::regclass::text AS relation, g.function, g.reads, g.cached
           FROM prompt_cache._gaps() g JOIN prompt_cache.namespace n ON n.namespace = g.namespace AND n.wiring = g.wiring
     ), unsound AS MATERIALIZED (
         SELECT u.namespace, jsonb_build_object(
@@ -1692,7 +1694,11 @@ CREATE FUNCTION prompt_cache.health() RETURNS jsonb
           FROM prompt_cache.namespace n CROSS JOIN LATERAL prompt_cache._namespace(n.namespace) w WHERE w.problem IS NOT NULL
         UNION ALL
         SELECT 'degraded', format('namespace "%s": its builder reads %s, which is not watched, or not all that it reads: entries are only as fresh as their ttl', namespace, relation)
-          FROM unwatched
+          FROM unwatched WHERE relation IS NOT NULL
+        UNION ALL
+        SELECT 'degraded', format('namespace "%s": its builder calls %s, which %s: %s', namespace, function, reads,
+                                  CASE WHEN cached THEN 'entries are only as fresh as their ttl' ELSE 'what it returns is not cached' END)
+          FROM unwatched WHERE function IS NOT NULL
         UNION ALL
         SELECT 'degraded', format('%s namespaces are not cached: raise memory_size', p.left_out)
           FROM (SELECT count(*) - (SELECT prompt_cache._partitions()) AS left_out FROM prompt_cache.namespace) p WHERE p.left_out > 0

@@ -89,6 +89,26 @@ PC_FUNCTION(pc_stats) {
     return static_cast<Datum>(0);
 }
 
+namespace {
+
+void add_gap(ReturnSetInfo* result, const char* name, const GapShared& gap) {
+    const bool is_relation = gap.kind == GapShared::Kind::kRelation;
+    const CalledFunction called = gap.kind == GapShared::Kind::kKeyword
+                                      ? CalledFunction{.keyword = static_cast<SQLValueFunctionOp>(gap.object)}
+                                      : CalledFunction{.function = gap.object};
+    Datum values[] = {PointerGetDatum(make_text(name)),
+                      Int32GetDatum(static_cast<std::int32_t>(gap.wiring)),
+                      ObjectIdGetDatum(gap.object),
+                      PointerGetDatum(make_text(is_relation ? "" : name_of(called))),
+                      PointerGetDatum(make_text(describe(gap.input))),
+                      BoolGetDatum(!is_of_caller(gap.input))};
+    const bool nulls[] = {false, false, !is_relation, is_relation, is_relation, false};
+    static_assert(std::size(values) == std::size(nulls));
+    tuplestore_putvalues(result->setResult, result->setDesc, values, const_cast<bool*>(nulls));
+}
+
+}  // namespace
+
 PC_FUNCTION(pc_gaps) {
     InitMaterializedSRF(fcinfo, 0);
     auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
@@ -103,13 +123,7 @@ PC_FUNCTION(pc_gaps) {
         const std::uint32_t count = partition.gap_count;
         memcpy(gaps, partition.gap, sizeof(gaps));
         LWLockRelease(shared.space);
-        for (std::uint32_t gap = 0; gap < count && database == MyDatabaseId; gap++) {
-            Datum values[] = {PointerGetDatum(make_text(name)),
-                              Int32GetDatum(static_cast<std::int32_t>(gaps[gap].wiring)),
-                              ObjectIdGetDatum(gaps[gap].relation)};
-            bool nulls[std::size(values)] = {};
-            tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-        }
+        for (std::uint32_t gap = 0; gap < count && database == MyDatabaseId; gap++) add_gap(result, name, gaps[gap]);
     }
     return static_cast<Datum>(0);
 }

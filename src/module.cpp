@@ -1,6 +1,7 @@
 // Loading: the magic block, settings and hooks. Nothing here may raise an error: LOAD and pg_upgrade depend
 // on it.
 #include "cache/builder.hpp"
+#include "cache/building.hpp"
 #include "cache/shared.hpp"
 #include "cache/transaction.hpp"
 #include "cache/writer.hpp"
@@ -69,6 +70,7 @@ void load() {
     install_puts();
     install_transaction_hooks();
     install_layer_builder();
+    building::install_planner_hook();
     previous_access_hook = object_access_hook;
     object_access_hook = object_access;
 }

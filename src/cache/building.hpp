@@ -2,15 +2,21 @@
 // so far.
 //
 // A builder is a function of the user's. Its entry dies with its own key and its namespace, with every tag that
-// it named (depends_on) and with all that the values it fetched depend on. Which tables it reads is learned from
-// the queries that the server runs for it: views, dynamic SQL and branches are all the same there. What it reads
-// and nothing watches is told, since its entry is then only as fresh as its time to live.
+// it named (depends_on) and with all that the values it fetched depend on. Which tables it reads, and which
+// functions it calls, is learned from the queries that the server runs for it: views, dynamic SQL and branches
+// are all the same there. What it reads and nothing watches is reported, since its entry is then only as fresh as
+// its time to live; what its caller's session decides is not kept at all.
+//
+// PL/pgSQL runs expressions such as now() without the executor. They are seen when they are planned, once a
+// backend. What was seen then holds for all later builds of the namespace in this backend, and plans that were
+// made before are given up when the backend builds a value of the namespace for the first time.
 //
 // A value is not stored where the builder left the caller's snapshot: a VOLATILE function inside it sees newer
 // rows, or writes.
 #pragma once
 
 #include "cache/namespace.hpp"
+#include "pg/plan_inputs.hpp"
 
 namespace prompt_cache {
 
@@ -51,6 +57,7 @@ struct BuildLocal {
     bool has_gap = false;
     bool durable = true;  // it hangs on no unlogged table
     bool exact = true;  // it is a function of what the snapshot sees
+    const QueryDesc* noted = nullptr;  // the query that was noted last
     // Lookups inside of it that have begun and not ended: one that an error ended, and the builder caught, hangs
     // on what nobody has noted.
     unsigned unfinished = 0;
@@ -78,6 +85,10 @@ void note_lookup(BuildLocal* around, Snapshot snapshot, Bypass bypass) noexcept;
 // The server runs a query of the innermost builder.
 void note_query(const QueryDesc& query, bool writes);
 
+// The innermost builder runs SHOW.
+void note_show(const char* setting);
+
+void install_planner_hook();
 
 }  // namespace building
 }  // namespace prompt_cache

@@ -109,18 +109,17 @@ void release(std::string_view name) noexcept {
     }
 }
 
-void note_gap(const PartitionRef& ref, std::uint32_t wiring, Oid relation) noexcept {
+void note_gap(const PartitionRef& ref, const GapShared& gap) noexcept {
     if (!ref.holds()) return;
     PartitionShared& partition = shared.partitions[ref.number];
     LWLockAcquire(shared.space, LW_EXCLUSIVE);
     // Old snapshots build under an old wiring beside the new one: neither's gaps push out the other's while there
     // is room.
-    const GapShared gap{wiring, relation};
     GapShared* const end = partition.gap + partition.gap_count;
     if (std::find(partition.gap, end, gap) == end) {
         GapShared* place = end;
         if (partition.gap_count == PartitionShared::kMaxGaps)
-            place = std::find_if(partition.gap, end, [=](const GapShared& other) { return other.wiring != wiring; });
+            place = std::find_if(partition.gap, end, [&](const GapShared& other) { return other.wiring != gap.wiring; });
         else
             partition.gap_count++;
         if (place != partition.gap + PartitionShared::kMaxGaps) *place = gap;

@@ -31,9 +31,9 @@ PartitionRef find(std::string_view name) noexcept;
 // The namespace is dropped: its partition is empty and nobody's. Whoever still looks it up claims another.
 void release(std::string_view name) noexcept;
 
-// Remembers that the builder of the namespace has read a relation that nothing watches. A few are enough to
-// tell; those of another wiring give way.
-void note_gap(const PartitionRef& ref, std::uint32_t wiring, Oid relation) noexcept;
+// Remembers what the builder of the namespace has read and nothing watches. A few are enough to report; those of
+// another wiring give way.
+void note_gap(const PartitionRef& ref, const GapShared& gap) noexcept;
 
 // Nobody owns the partitions of a database that is gone.
 void forget_database(Oid database) noexcept;

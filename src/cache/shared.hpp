@@ -20,7 +20,7 @@
 #include "core/layout.hpp"
 #include "core/slot.hpp"
 #include "core/statistics.hpp"
-#include "pg/postgres.hpp"
+#include "pg/hidden_inputs.hpp"
 
 namespace prompt_cache {
 
@@ -51,10 +51,15 @@ struct ControlShared {
 inline constexpr unsigned kMaxPartitions = 200;
 inline constexpr std::uint8_t kNoPartition = 255;
 
-// A relation that a namespace's builder, as it was under this wiring, has read and nothing watches.
+// What a namespace's builder, as it was under this wiring, has read and nothing watches: a relation, or what a function
+// reads besides its arguments.
 struct GapShared {
+    enum class Kind : std::uint8_t { kRelation, kFunction, kKeyword };
+
     std::uint32_t wiring;
-    Oid relation;
+    std::uint32_t object;  // an OID; of a keyword its SQLValueFunctionOp
+    Kind kind;
+    HiddenInput input;  // of a function
 
     bool operator==(const GapShared&) const = default;
 };
@@ -64,7 +69,7 @@ struct GapShared {
 // out the others.
 struct PartitionShared {
     static constexpr std::size_t kNameBytes = NAMEDATALEN;
-    static constexpr unsigned kMaxGaps = 8;
+    static constexpr unsigned kMaxGaps = 16;
 
     Oid database;         // 0 = nobody's; this and all up to `gap`: the lock `space`
     std::uint32_t claim;  // counts its owners

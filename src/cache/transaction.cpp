@@ -187,6 +187,7 @@ bool is_about_functions(const GrantStmt& statement) {
 
 void utility_hook(PC_UTILITY_PARAMETERS) {
     const Node* node = statement->utilityStmt;
+    if (IsA(node, VariableShowStmt)) building::note_show(reinterpret_cast<const VariableShowStmt*>(node)->name);
     // The first command of a pipeline does not know yet that others follow in its transaction.
     if (vacuum_local.depth == 0) vacuum_local.transaction = InvalidLocalTransactionId;
     if (IsA(node, GrantStmt) && is_about_functions(*reinterpret_cast<const GrantStmt*>(node)))

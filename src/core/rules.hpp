@@ -31,6 +31,7 @@ enum class Rule : std::uint32_t {
     kLeaseWhole,         // a put value needs every id of its slots complete for the lease, the newest too
     kPrefixAtStore,      // a value is stored only by who has seen every forget_prefix() of its namespace
     kRemoteStamps,       // tier 2 is used only where every stamp is the one the snapshot sees
+    kCallersSession,     // what a builder made of the session of its caller is not stored
     kCount
 };
 

@@ -1,5 +1,7 @@
 #include "pg/expression_tree.hpp"
 
+#include "pg/hidden_inputs.hpp"
+
 extern "C" {
 #include "access/sysattr.h"
 #include "catalog/pg_proc.h"
@@ -21,25 +23,6 @@ namespace {
 constexpr const char* kUseBuilder =
     "An expression reads the columns of one row. For anything else write a builder function and "
     "prompt_cache.create_namespace().";
-
-// STABLE functions of PostgreSQL's own whose results follow from arguments and settings alone. The others
-// look at the clock, the session or the catalogs.
-constexpr Oid kSteadyFunctions[] = {
-    F_CONCAT, F_CONCAT_WS, F_FORMAT_TEXT, F_FORMAT_TEXT_ANY, F_TEXTANYCAT, F_ANYTEXTCAT,
-    F_ARRAY_TO_STRING_ANYARRAY_TEXT, F_ARRAY_TO_STRING_ANYARRAY_TEXT_TEXT, F_QUOTE_LITERAL_ANYELEMENT,
-    F_QUOTE_NULLABLE_ANYELEMENT, F_TO_CHAR_INTERVAL_TEXT, F_TO_CHAR_TIMESTAMPTZ_TEXT,
-    F_TO_CHAR_TIMESTAMP_TEXT, F_TO_CHAR_NUMERIC_TEXT, F_TO_CHAR_INT4_TEXT, F_TO_CHAR_INT8_TEXT,
-    F_TO_CHAR_FLOAT4_TEXT, F_TO_CHAR_FLOAT8_TEXT, F_TO_NUMBER, F_TO_DATE, F_TO_TIMESTAMP_TEXT_TEXT,
-    F_CONVERT_FROM, F_CONVERT_TO, F_TIME_TIMESTAMPTZ, F_TO_JSON, F_TO_JSONB, F_ROW_TO_JSON_RECORD,
-    F_ROW_TO_JSON_RECORD_BOOL, F_ARRAY_TO_JSON_ANYARRAY, F_ARRAY_TO_JSON_ANYARRAY_BOOL,
-    F_JSON_BUILD_ARRAY_ANY, F_JSON_BUILD_ARRAY_, F_JSON_BUILD_OBJECT_ANY, F_JSON_BUILD_OBJECT_,
-    F_JSONB_BUILD_ARRAY_ANY, F_JSONB_BUILD_ARRAY_, F_JSONB_BUILD_OBJECT_ANY, F_JSONB_BUILD_OBJECT_,
-    F_DATE_TIMESTAMPTZ, F_TIMESTAMP_TIMESTAMPTZ, F_TIMESTAMPTZ_DATE, F_TIMESTAMPTZ_TIMESTAMP,
-    F_DATE_PART_TEXT_TIMESTAMPTZ, F_EXTRACT_TEXT_TIMESTAMPTZ, F_DATE_TRUNC_TEXT_TIMESTAMPTZ,
-    F_TIMESTAMPTZ_PL_INTERVAL, F_TIMESTAMPTZ_MI_INTERVAL,
-    // Output of types.
-    F_ARRAY_OUT, F_RECORD_OUT, F_RANGE_OUT, F_MULTIRANGE_OUT, F_DATE_OUT, F_TIMESTAMP_OUT, F_TIMESTAMPTZ_OUT,
-    F_CASH_OUT, F_INTERVAL_OUT, F_ENUM_OUT, F_ANYENUM_OUT};
 
 struct Complaint {
     const char* text;
@@ -108,8 +91,7 @@ bool check_function(Oid function, void* context) {
     if (volatility != PROVOLATILE_STABLE) return false;
     if (function >= FirstNormalObjectId)
         *static_cast<Oid*>(context) = function;
-    else if (std::find(std::begin(kSteadyFunctions), std::end(kSteadyFunctions), function) ==
-             std::end(kSteadyFunctions))
+    else if (!is_steady(function))
         refuse_function("STABLE", function,
                         "Its result may change though the row does not, which nobody would notice.",
                         "Use what depends on the row alone.");

@@ -51,6 +51,7 @@ extern "C" {
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "optimizer/planner.h"
 #include "pgstat.h"
 #include "port/atomics.h"
 #include "port/pg_bswap.h"
@@ -119,6 +120,15 @@ inline bool in_autovacuum_worker() noexcept {
     return IsAutoVacuumWorkerProcess();
 #endif
 }
+
+#if PG_VERSION_NUM >= 190000
+#define PC_PLANNER_PARAMETERS \
+    Query *query, const char *source, int options, ParamListInfo parameters, ExplainState *explain
+#define PC_PLANNER_ARGUMENTS query, source, options, parameters, explain
+#else
+#define PC_PLANNER_PARAMETERS Query *query, const char *source, int options, ParamListInfo parameters
+#define PC_PLANNER_ARGUMENTS query, source, options, parameters
+#endif
 
 // Has a transaction that is not this one's let its locks go? That comes after its messages about DDL were sent.
 inline bool has_released_locks(TransactionId xid) {

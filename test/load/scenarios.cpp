@@ -192,6 +192,18 @@ void lease(Scene& s) {
     old_snapshot.run("COMMIT");
 }
 
+// What a builder makes of its caller's session must not be given to another caller.
+void callers_session(Scene& s) {
+    s.c.run(
+        "CREATE FUNCTION load.who(key text) RETURNS text LANGUAGE plpgsql STABLE AS"
+        " $$ BEGIN RETURN current_setting('load.login', true); END $$");
+    s.c.run("SELECT prompt_cache.create_namespace('who', 'load.who(text)')");
+    for (Session* session : {&s.a, &s.b}) session->run("SET client_min_messages = warning");
+    s.a.run("SET load.login = 'a'; SELECT prompt_cache.fetch('who', 'k')");
+    const Rows rows = s.b.run("SELECT prompt_cache.fetch('who', 'k') IS DISTINCT FROM current_setting('load.login', true)");
+    s.expect(!rows.flag(0, 0), "another caller's value");
+}
+
 // A build that began before a forget_prefix() is stored after it.
 void prefix_race(Scene& s) {
     s.c.run("INSERT INTO load.messages VALUES ('old')");
@@ -227,6 +239,7 @@ const std::vector<Scenario> kRules = {
     {"ddl", ddl},
     {"lease", lease},
     {"prefix_race", prefix_race},
+    {"callers_session", callers_session},
     {"set_up", [](Scene&) {}},
     {"prepare", prepare, false},
     {"commit_prepared", commit_prepared, false},

@@ -39,7 +39,13 @@ like(answer($node, 'two', 2), qr/^memory\|.*of two$/s, 'there alone');
 sql('two', q{UPDATE users SET system_prompt = 'of two again' WHERE user_id = 2});
 like(answer($node, 'copy', 2), qr/^memory\|.*of the copy$/s, 'as is a change of the original');
 is(exact($node, $_), '60 of 60', "all prompts of $_ are exact") for 'one', 'two', 'copy';
+my $reads_name = q{SELECT unwatched_functions FROM prompt_cache.namespaces WHERE namespace = 'named'};
+sql('copy', q{CREATE FUNCTION named(key text) RETURNS text STABLE LANGUAGE sql AS 'SELECT current_database()::text'; SELECT prompt_cache.create_namespace('named', 'named(text)', '1 h')});
+is(sql('copy', q{SELECT prompt_cache.fetch('named', 'k')}), 'copy', 'a builder reads the name of its database');
+is(sql('copy', $reads_name), '{current_database()}', 'which is reported');
 postgres('ALTER DATABASE copy RENAME TO renamed');
+is(sql('renamed', q{SELECT prompt_cache.fetch('named', 'k'), prompt_cache.rebuild('named', 'k')}), 'copy|renamed', 'the value lives on for its time, as reported');
+is(sql('renamed', $reads_name), '{current_database()}', 'under the new name too');
 like(answer($node, 'renamed', 2), qr/^memory\|.*of the copy$/s, 'another name changes nothing');
 
 # DROP DATABASE gives its memory back, and a database of the same name starts anew
