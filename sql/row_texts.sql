@@ -36,9 +36,12 @@ RESET ROLE;
 \echo a function says what it likes, at any level, and raises any error
 CREATE FUNCTION tell(row_text text, code text DEFAULT NULL) RETURNS text LANGUAGE plpgsql STABLE SET client_min_messages = log AS $$
 BEGIN
-    IF current_setting('row_texts.quiet', true) = 'on' THEN
+    BEGIN  -- a setting of PL/pgSQL's makes it quiet: no plan shows that the session is read
+        ASSERT false;
         RETURN row_text;
-    END IF;
+    EXCEPTION WHEN assert_failure THEN
+        NULL;
+    END;
     RAISE LOG '%', row_text;
     RAISE INFO '%', row_text;
     RAISE NOTICE '%', row_text;
@@ -67,9 +70,9 @@ CREATE FUNCTION of_value(key text) RETURNS text LANGUAGE sql STABLE AS $$
 $$;
 SELECT prompt_cache.create_namespace('values', 'of_value(text)'), prompt_cache.watch('users', 'values', 'user_id'), prompt_cache.allow('regress_pc_monitor', 'values');
 ALTER TABLE prompt_cache.user_prompt_cache ADD CONSTRAINT no_secret CHECK (cached_prompt !~ 'SECRET');
-SET row_texts.quiet = on;
+SET plpgsql.check_asserts = off;
 SELECT prompt_cache.prompt(1) IS NOT NULL AND prompt_cache.fetch('values', '1') IS NOT NULL AS there;
-RESET row_texts.quiet;
+RESET plpgsql.check_asserts;
 SET ROLE regress_pc_monitor;
 SET client_min_messages = log;
 SELECT e FROM prompt_cache.explain('values', '1') e;
@@ -77,18 +80,18 @@ SELECT count(*) AS differ FROM prompt_cache.verify();
 SELECT prompt_cache.flush();
 RESET ROLE;
 ALTER TABLE prompt_cache.user_prompt_cache DROP CONSTRAINT no_secret;
-SET row_texts.quiet = on;
+SET plpgsql.check_asserts = off;
 SELECT prompt_cache.prompt(1) IS NOT NULL AS there, prompt_cache.flush();
-RESET row_texts.quiet;
+RESET plpgsql.check_asserts;
 UPDATE users SET system_prompt = 'SECRET too' WHERE user_id = 1;
 SET ROLE regress_pc_monitor;
 SELECT prompt_cache.warm();
 SELECT jsonb_pretty(prompt_cache.health()) ~ 'SECRET' AS told;
 RESET client_min_messages;
 RESET ROLE;
-SET row_texts.quiet = on;
+SET plpgsql.check_asserts = off;
 SELECT prompt_cache.fetch('values', '5');
-RESET row_texts.quiet;
+RESET plpgsql.check_asserts;
 SET ROLE regress_pc_monitor;
 SELECT fields_of_error('SELECT count(*) FROM prompt_cache.verify()');
 
