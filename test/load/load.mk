@@ -6,15 +6,18 @@ here      := $(top)/test/load
 
 load_parts      := load reader writer writes writes_rare schema session history
 scenarios_parts := scenarios schedules schedules_builders scene schema session history
+puts_parts      := puts put_schedule session
 
 CXX      ?= g++
 CXXFLAGS := -std=c++20 -O1 -g -Wall -Wextra -pthread -I$(shell $(PG_CONFIG) --includedir) -MMD -MP
 LIBS     := -L$(shell $(PG_CONFIG) --libdir) -lpq
 
-all: $(out)/load $(out)/scenarios $(out)/late_writer.so
+all: $(out)/load $(out)/scenarios $(out)/puts $(out)/late_writer.so
 $(out)/load: $(load_parts:%=$(out)/%.o)
 	$(CXX) $(CXXFLAGS) -o $@ $^ $(LIBS)
 $(out)/scenarios: $(scenarios_parts:%=$(out)/%.o)
+	$(CXX) $(CXXFLAGS) -o $@ $^ $(LIBS)
+$(out)/puts: $(puts_parts:%=$(out)/%.o)
 	$(CXX) $(CXXFLAGS) -o $@ $^ $(LIBS)
 $(out)/late_writer.so: $(here)/late_writer.cpp
 	@mkdir -p $(@D)
