@@ -78,7 +78,7 @@ SELECT f.source, count(*), bool_and(f.value = n.v) AS exact
   FROM prompt_cache.fetch_many('größe', ARRAY(SELECT key FROM names UNION ALL SELECT key FROM names)) f JOIN names n USING (key) GROUP BY 1 ORDER BY 1;
 SELECT prompt_cache.fetch('größe', 'jürgen'), prompt_cache.fetch('größe', 'jurgen') IS NULL AS another;
 UPDATE names SET v = 'où' WHERE key = 'jürgen';
-SELECT prompt_cache.fetch('größe', 'jürgen'), prompt_cache.put('größe', 'é', 'put', tags => '{naïf}'), prompt_cache.fetch('größe', chr(255));
+SELECT prompt_cache.fetch('größe', 'jürgen'), prompt_cache.put('größe', 'é', prompt_cache.rebuild('größe', 'é'), tags => '{naïf}'), prompt_cache.fetch('größe', chr(255));
 SELECT value FROM prompt_cache.get('größe', 'é');
 SELECT prompt_cache.forget_tag('naïf');
 SELECT found FROM prompt_cache.get('größe', 'é');

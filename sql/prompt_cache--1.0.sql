@@ -1334,11 +1334,11 @@ CREATE FUNCTION prompt_cache.put(
     namespace text, key text, value text, ttl interval DEFAULT NULL, tags text[] DEFAULT '{}', lease bigint DEFAULT NULL)
 RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_put';
 COMMENT ON FUNCTION prompt_cache.put(text, text, text, interval, text[], bigint) IS
-    'Stores a value at commit, if it is still true then. ttl: NULL = the namespace''s, 0 = none; tags: forget_tag() of any of them invalidates it; lease: what lease() returned before the value was read. Returns whether it would be stored now.';
+    'Stores a value at commit, if it is still true then. ttl: NULL = the namespace''s, 0 = none; tags: forget_tag() of any of them invalidates it; lease: what lease() returned before the value was read, NULL: true as of this statement. Where the namespace has a builder, only what the builder gives is stored, no longer than the namespace''s ttl. Returns whether it would be stored now.';
 
 CREATE FUNCTION prompt_cache.lease(namespace text, key text) RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_lease';
-COMMENT ON FUNCTION prompt_cache.lease(text, text) IS 'The right to build the value of a key outside of the database, for 30 seconds, to be handed to put(); NULL: somebody else is building it. Read what the value is made of after it has returned.';
+COMMENT ON FUNCTION prompt_cache.lease(text, text) IS 'The right to build the value of a key outside of the database, for 30 seconds, to be handed to put(); NULL: somebody else is building it. Read what the value is made of by statements that begin after it has returned.';
 
 CREATE FUNCTION prompt_cache.forget(namespace text, key text) RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_forget';
@@ -1569,7 +1569,7 @@ COMMENT ON VIEW prompt_cache.attachments IS 'How the chat schema is wired. sound
 
 CREATE FUNCTION prompt_cache.verify(sample integer DEFAULT 1000, OUT namespace text, OUT key text, OUT tier text)
 RETURNS SETOF record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_verify';
-COMMENT ON FUNCTION prompt_cache.verify(integer) IS 'Rebuilds about `sample` entries of every tier under one snapshot and returns those that differ: always none.';
+COMMENT ON FUNCTION prompt_cache.verify(integer) IS 'Rebuilds about `sample` entries of every tier under one snapshot and returns those that differ: always none. Values of a namespace without a builder cannot be rebuilt and are left out.';
 
 CREATE FUNCTION prompt_cache._explain(key text) RETURNS SETOF text
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_explain';

@@ -183,6 +183,7 @@ PC_FUNCTION(pc_put) {
 PC_FUNCTION(pc_lease) {
     const std::string_view key = key_argument(fcinfo);
     ValueContext context = open_value_context(namespace_argument(fcinfo));
+    if (context.around) context.around->exact = false;  // as in put_value()
     // Where nothing can be stored there is nothing to be alone for: the put of this lease is refused.
     const std::optional<std::int64_t> id =
         context.use_memory && context.judge.by == Judge::By::kMarks

@@ -59,8 +59,8 @@ void verify_entry(LookupContext& context, const Pick& pick, ReturnSetInfo* resul
     if (remote && !same(*remote, built, is_user)) report(result, pick.key, "redis");
 }
 
-// A value of a namespace. Not what an application has put, nor what a builder has read unwatched: that was never
-// promised.
+// A value of a namespace. Not what a builder has read unwatched: that was never promised. Without a builder there is nothing
+// to compare with.
 void verify_value(const Pick& pick, ReturnSetInfo* result) {
     build_or_warn(pick.key, [&] {
         ValueContext context = open_value_context(pick.name);
@@ -69,8 +69,7 @@ void verify_value(const Pick& pick, ReturnSetInfo* result) {
         context.space = &space;
         FoundEntry found;
         const bool promised = space.has_builder() && context.use_memory &&
-                              judge_value(context, pick.key, found) == Verdict::kHit && !found.has(kPut) &&
-                              !found.has(kHasGap);
+                              judge_value(context, pick.key, found) == Verdict::kHit && !found.has(kHasGap);
         const Value cached = promised ? get_value(context, pick.key) : Value{};
         const text* built = cached.found ? rebuild_value(context, pick.key) : nullptr;
         const bool differs = (cached.value == nullptr) != (built == nullptr) ||

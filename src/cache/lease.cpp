@@ -4,6 +4,9 @@ namespace prompt_cache::lease {
 
 namespace {
 
+// The transaction that took a lease last.
+LocalTransactionId leased_local = InvalidLocalTransactionId;
+
 // The running ids, oldest first, as many as there is room for.
 void keep_running(LeaseShared& lease, const core::SnapshotView& view) {
     lease.xmin = view.xmin;
@@ -31,6 +34,9 @@ std::optional<std::int64_t> take(const Judge& judge, const EntryKey& key) {
     LeaseShared mine{};
     mine.id = new_id();
     mine.key = key.hash;
+    mine.backend = local_transaction_backend();
+    mine.transaction = local_transaction_id();
+    mine.command = judge.snapshot->curcid;
     mine.own = full_xid(GetTopTransactionIdIfAny());
     keep_running(mine, judge.view);
     const std::int64_t now = memory::now();
@@ -49,6 +55,7 @@ std::optional<std::int64_t> take(const Judge& judge, const EntryKey& key) {
     if (!taken && free_place) *free_place = mine;
     LWLockRelease(shared.leases_lock);
     if (taken || !free_place) return std::nullopt;
+    leased_local = mine.transaction;
     return mine.id;
 }
 
@@ -62,6 +69,17 @@ std::optional<LeaseShared> give_back(std::int64_t id, const EntryKey& key) noexc
     }
     LWLockRelease(shared.leases_lock);
     return found;
+}
+
+void at_end_of_transaction(bool undone) noexcept {
+    if (leased_local == InvalidLocalTransactionId) return;
+    LWLockAcquire(shared.leases_lock, LW_EXCLUSIVE);
+    for (LeaseShared& place : shared.leases->place) {
+        const bool is_of_it = place.backend == local_transaction_backend() && place.transaction == leased_local;
+        if (is_of_it && (undone || place.own != 0)) place.id = 0;
+    }
+    LWLockRelease(shared.leases_lock);
+    leased_local = InvalidLocalTransactionId;
 }
 
 }  // namespace prompt_cache::lease

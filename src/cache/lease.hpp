@@ -7,7 +7,8 @@
 // sees at least that much.
 //
 // A snapshot does not list its own transaction among those that run. What a transaction has changed before it took
-// a lease, others have not read, or will never see: nobody else may use that lease.
+// a lease, others have not read, or will never see: nobody else may use that lease, and it ends with its transaction. So
+// does a lease whose transaction undoes a write: what was read for it may be what never was.
 //
 // Leases lie in shared memory, so that lease() and put() may come over two connections of a pool. A snapshot
 // with more running transactions than there is room for is cut at the first that does not fit: what is beyond
@@ -15,6 +16,7 @@
 #pragma once
 
 #include "cache/judge.hpp"
+#include "core/own_order.hpp"
 
 namespace prompt_cache {
 
@@ -26,11 +28,17 @@ struct LeaseShared {
     std::int64_t id;       // 0 = free; the lock `leases`, as all below
     std::uint64_t key;     // the entry's hash, which has the database in it
     std::int64_t expires;  // monotonic microseconds
-    core::Xid own;         // of a transaction that had an id when it took it: good for that one alone. 0 = none
+    std::int32_t backend;  // this and the next: the transaction that took it
+    LocalTransactionId transaction;
+    core::Command command;  // of the snapshot under which it was taken
+    core::Xid own;          // the id that the transaction had by then: good for that one alone. 0 = none
     core::Xid xmin;
     core::Xid xmax;
     std::uint32_t count;
     std::uint32_t running[kLeaseRunning];
+
+    // Has the current transaction taken it?
+    bool is_own() const noexcept { return backend == local_transaction_backend() && transaction == local_transaction_id(); }
 };
 
 struct LeasesShared {
@@ -44,6 +52,9 @@ std::optional<std::int64_t> take(const Judge& judge, const EntryKey& key);
 
 // Ends a lease and gives what it kept; nothing if it has ended before or is another entry's.
 std::optional<LeaseShared> give_back(std::int64_t id, const EntryKey& key) noexcept;
+
+// The transaction has ended; `undone`: a write of it was rolled back, or all of it.
+void at_end_of_transaction(bool undone) noexcept;
 
 // The snapshot of a lease. Borrows.
 inline core::SnapshotView view_of(const LeaseShared& lease) noexcept {

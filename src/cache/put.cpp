@@ -3,6 +3,8 @@
 #include "cache/lease.hpp"
 #include "cache/value_store.hpp"
 #include "cache/writer.hpp"
+#include "pg/attempt.hpp"
+#include "pg/query.hpp"
 
 namespace prompt_cache {
 
@@ -41,10 +43,14 @@ core::Xid own_xid() noexcept {
     return full_xid(GetTopTransactionIdIfAny());
 }
 
-bool can_depend(const PutJudge& judge, const ValueToStore& value) {
-    const auto holds = [&](Tag tag) { return depend_for_put(&judge, tag).has_value(); };
+template <typename Holds>
+bool all_tags(const ValueToStore& value, Holds holds) {
     return holds(Tag(TagKind::kAll)) && holds(entry_tag(value.name, value.key)) && holds(namespace_tag(value.name)) &&
            holds(prefix_tag(value.name)) && std::all_of(value.tags.begin(), value.tags.end(), holds);
+}
+
+bool can_depend(const PutJudge& judge, const ValueToStore& value) {
+    return all_tags(value, [&](Tag tag) { return depend_for_put(&judge, tag).has_value(); });
 }
 
 // The transaction has ended and everybody can see it. Nothing here may raise an error.
@@ -67,6 +73,7 @@ void publish() noexcept {
 void at_transaction_event(XactEvent event, void*) {
     if (event == XACT_EVENT_COMMIT && shared) publish();
     if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE) return;
+    lease::at_end_of_transaction(undone_local || (event == XACT_EVENT_ABORT && own_xid() != 0));
     pending_local = nullptr;
     undone_local = false;
 }
@@ -92,17 +99,35 @@ std::string_view keep(std::string_view bytes) {
     return {copy.data(), copy.size()};
 }
 
-bool hangs_on(const ValueToStore& value, Tag tag) {
-    return tag == Tag(TagKind::kAll) || tag == entry_tag(value.name, value.key) || tag == namespace_tag(value.name) ||
-           tag == prefix_tag(value.name) ||
-           std::find(value.tags.begin(), value.tags.end(), tag) != value.tags.end();
+bool same(const text* built, const std::optional<std::string_view>& value) {
+    return built ? value && view_of(built) == *value : !value;
+}
+
+// The build that proves a value of a namespace with a builder; null if it does not. Nothing watches what it has read beside
+// the watches, so nothing would tell of a change between the put and the commit. The builder's error is no error of the put,
+// unless the statement is cancelled.
+const BuildLocal* prove(ValueContext& context, const NewPut& put) {
+    const char* name = copy_into(CurrentMemoryContext, context.space->name()).data();
+    const char* key = copy_into(CurrentMemoryContext, put.key).data();
+    BuiltValue built{};
+    const char* problem = attempt([&] { built = build_to_compare(context, put.key); }, is_cancel);
+    if (problem) {
+        ereport(NOTICE,
+                (errmsg("the builder of namespace \"%s\" failed, so nothing was put", name), errdetail("%s", problem),
+                 errhint("SELECT prompt_cache.rebuild(%s, %s);", quote_literal_cstr(name), quote_literal_cstr(key))));
+        return nullptr;
+    }
+    for (const Tag tag : put.tags) built.build->tags.add(tag);
+    const bool proved = is_whole(*built.build) && !built.build->has_gap &&
+                        (same(built.value, put.value) || !applies(Rule::kPutAsBuilt));
+    return proved ? built.build : nullptr;
 }
 
 }  // namespace
 
 void drop_puts_on(Tag tag) noexcept {
     for (PendingLocal** link = &pending_local; *link;) {
-        if (hangs_on((*link)->value, tag))
+        if (tag == Tag(TagKind::kAll) || !all_tags((*link)->value, [&](Tag other) { return other != tag; }))
             *link = (*link)->next;
         else
             link = &(*link)->next;
@@ -115,16 +140,27 @@ void install_puts() {
 }
 
 bool put_value(ValueContext& context, const NewPut& put) {
-    const Namespace& space = *context.space;
+    // Whether it would be stored is no function of what the snapshot sees.
+    if (context.around) context.around->exact = false;
     std::optional<LeaseShared> lease;
-    if (put.lease && shared) lease = lease::give_back(*put.lease, EntryKey(EntryKind::kValue, put.key, space.wiring()));
-    const bool is_anothers = lease && lease->own != 0 && lease->own != own_xid();
-    if ((put.lease && !lease) || is_anothers || undone_local || !context.use_memory || context.judge.by != Judge::By::kMarks || !space.sound() ||
-        put.tags.size() > kMaxFurtherTags - 2 || (put.value && put.value->size() > memory::largest_value()))
+    if (put.lease && shared)
+        lease = lease::give_back(*put.lease, EntryKey(EntryKind::kValue, put.key, context.space->wiring()));
+    if ((put.lease && !lease) || !context.use_memory || context.judge.by != Judge::By::kMarks || !context.space->sound() ||
+        (put.value && put.value->size() > memory::largest_value()))
         return false;
 
-    const core::SnapshotView view = lease ? lease::view_of(*lease) : context.judge.view;
-    if (view.xmin < context.judge.since) return false;
+    const BuildLocal* build = nullptr;
+    if (context.space->has_builder()) {
+        build = prove(context, put);
+        if (!build) return false;
+        lease.reset();
+    } else if (undone_local || (lease && lease->own != 0 && !lease->is_own())) {
+        return false;
+    }
+
+    const Namespace& space = *context.space;
+    const std::int64_t lifetime = put.lifetime.value_or(space.ttl());
+    const std::int64_t own_deadline = put.lifetime && *put.lifetime != INT64_MAX ? context.now + *put.lifetime : INT64_MAX;
     ValueToStore value{
         .wiring = space.wiring(),
         .partition = space.partition,
@@ -133,10 +169,25 @@ bool put_value(ValueContext& context, const NewPut& put) {
         .flags = static_cast<std::uint8_t>(kPut | (put.value ? kFound : 0)),
         .value = put.value.value_or(std::string_view{}),
         .tags = put.tags,
-        .lifetime = put.lifetime.value_or(space.ttl()),
-        .deadline = put.lifetime && *put.lifetime != INT64_MAX ? context.now + *put.lifetime : INT64_MAX,
+        .lifetime = lifetime,
+        .deadline = own_deadline,
     };
-    if (!can_depend({view, own_xid()}, value)) return false;
+    if (build) {
+        if (build->deadline < INT64_MAX) value.flags |= kHasDeadline;
+        if (!build->durable) value.flags |= kUnlogged;
+        value.tags = build->tags.tags();
+        value.lifetime = std::min(lifetime, space.ttl());
+        value.deadline = std::min(own_deadline, build->deadline);
+    }
+    if (value.tags.size() > kMaxFurtherTags - 2) return false;
+
+    std::optional<core::LeaseOrder> order;
+    if (lease) order = {lease->is_own(), lease->command};
+    const core::Command seen = core::seen_before(context.judge.snapshot->curcid, order);
+    const core::SnapshotView view = lease ? lease::view_of(*lease) : context.judge.view;
+    if (view.xmin < context.judge.since || !all_tags(value, [&](Tag tag) { return !has_unseen_change(tag, seen); }) ||
+        !can_depend({view, own_xid()}, value) || !can_depend({context.judge.view, own_xid()}, value))
+        return false;
 
     value.name = keep(value.name);
     value.key = keep(value.key);

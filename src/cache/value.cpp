@@ -286,6 +286,11 @@ text* rebuild_value(ValueContext& context, std::string_view key) {
     return make_and_store(context, key, true).value;
 }
 
+BuiltValue build_to_compare(ValueContext& context, std::string_view key) {
+    BuildLocal& build = new_build(context, key);
+    return {&build, build_and_count(context, key, build).value};
+}
+
 void inherit_layers(const LookupContext& context, const LayersLocal& layers, std::string_view user_key) {
     if (!context.around) return;
     BuildLocal& build = *context.around;

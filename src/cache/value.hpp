@@ -56,6 +56,13 @@ Value get_value(ValueContext& context, std::string_view key);
 // Always built, and all that it fetches too.
 text* rebuild_value(ValueContext& context, std::string_view key);
 
+// What the builder gives under the context's snapshot, and what it hangs on. Stored nowhere.
+struct BuiltValue {
+    BuildLocal* build;
+    text* value;
+};
+BuiltValue build_to_compare(ValueContext& context, std::string_view key);
+
 // A value out of memory, if it is exact under the context's snapshot.
 Verdict judge_value(const ValueContext& context, std::string_view key, FoundEntry& found);
 

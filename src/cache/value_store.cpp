@@ -19,8 +19,7 @@ std::optional<Dependency> depend_by_judge(const void* context, Tag tag) {
 
 // May what was built be stored at all, for anybody?
 bool is_storable(const ValueContext& context, const BuildLocal& build) {
-    if (!build.exact || build.unfinished > 0 || build.tags.full()) return false;
-    if (applies(Rule::kTriggersAtStore) && !build.space.sound()) return false;
+    if (!is_whole(build)) return false;
     if (context.judge.by == Judge::By::kStamps && !(build.durable && build.space.durable())) return false;
     // What nothing watches may have been changed by this very transaction, and lives for a time from now on, which must
     // be the time that its snapshot was taken.
@@ -72,6 +71,11 @@ std::int64_t seconds_in_redis(const BuildLocal& build) {
 }
 
 }  // namespace
+
+bool is_whole(const BuildLocal& build) noexcept {
+    return build.exact && build.unfinished == 0 && !build.tags.full() &&
+           (build.space.sound() || !applies(Rule::kTriggersAtStore));
+}
 
 void store_in_memory(const ValueContext& context, const BuildLocal& build, const text* value) {
     if (!is_storable(context, build)) return;

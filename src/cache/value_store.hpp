@@ -22,6 +22,9 @@ struct ValueToStore {
 bool store_value(const ValueToStore& value, DependFn depend, const void* context, const Dependency* unless_marked,
                  bool with_prefix_tag);
 
+// Is what was built a function of what its snapshot sees, with everything it hangs on known?
+bool is_whole(const BuildLocal& build) noexcept;
+
 // What was made under the context's snapshot, in memory; if it may be stored at all.
 void store_in_memory(const ValueContext& context, const BuildLocal& build, const text* value);
 

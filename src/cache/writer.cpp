@@ -8,7 +8,6 @@
 #include "cache/slots.hpp"
 #include "cache/sources.hpp"
 #include "cache/transaction.hpp"
-#include "core/tag_set.hpp"
 #include "pg/as_owner.hpp"
 #include "pg/catalog.hpp"
 #include "pg/expression_objects.hpp"
@@ -123,7 +122,7 @@ void drop_prefix(std::string_view name, std::string_view prefix) noexcept {
 void before_end_of_transaction(bool prepares) {
     const bool ddl = applies(Rule::kDdlMark) && changed_a_source(prepares);
     if (ddl || dropped_local) {
-        dirty_local.add_all();
+        dirty_local.add_all(GetCurrentCommandId(false));
         drop_puts_on(Tag(TagKind::kAll));  // made before DDL that no trigger has told of
     }
     const bool marks = !dirty_local.empty();
@@ -217,10 +216,13 @@ void install_writer() {
 
 void note_change(Tag tag) {
     drop_puts_on(tag);
+    // Taken as used, so that the next statement has a higher one and counts as seeing the change, also where no row was
+    // written.
+    const core::Command command = GetCurrentCommandId(true);
     if (tag == Tag(TagKind::kAll))
-        dirty_local.add_all();
+        dirty_local.add_all(command);
     else
-        dirty_local.add(tag.hash);
+        dirty_local.add(tag.hash, command);
     if (!premarked_local || !applies(Rule::kPremarkedNonce)) return;
     // Our turn at PRE_COMMIT is over and another extension is still writing.
     insert_nonces({&tag, 1});
@@ -269,6 +271,9 @@ bool is_dirty_prefix(std::string_view name, std::string_view key) noexcept {
     for (const DirtyPrefixLocal* one = prefixes_local; one; one = one->next)
         if (one->name == name && key.starts_with(one->prefix)) return true;
     return false;
+}
+bool has_unseen_change(Tag tag, core::Command seen) noexcept {
+    return core::unseen_change(dirty_local, tag.hash, seen);
 }
 bool is_premarked() noexcept {
     return premarked_local;

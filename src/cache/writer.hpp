@@ -9,6 +9,7 @@
 // subtransactions.
 #pragma once
 
+#include "core/own_order.hpp"
 #include "pg/postgres.hpp"
 #include "tier/tag.hpp"
 
@@ -37,6 +38,9 @@ bool anything_is_dirty() noexcept;
 bool is_dirty(Tag tag) noexcept;
 bool everything_is_dirty() noexcept;
 bool is_dirty_prefix(std::string_view name, std::string_view key) noexcept;
+
+// Has it changed the tag in this command or a later one? (core/own_order.hpp)
+bool has_unseen_change(Tag tag, core::Command seen) noexcept;
 
 // Did our PRE_COMMIT run already? Other callbacks may still write.
 bool is_premarked() noexcept;

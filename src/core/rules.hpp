@@ -32,6 +32,8 @@ enum class Rule : std::uint32_t {
     kPrefixAtStore,      // a value is stored only by who has seen every forget_prefix() of its namespace
     kRemoteStamps,       // tier 2 is used only where every stamp is the one the snapshot sees
     kCallersSession,     // what a builder made of the session of its caller is not stored
+    kOwnOrder,           // a put value has seen every change that its own transaction makes of its tags
+    kPutAsBuilt,         // where there is a builder, a value is put only if it is what the builder gives
     kCount
 };
 

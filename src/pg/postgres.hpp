@@ -104,6 +104,15 @@ inline LocalTransactionId local_transaction_id() noexcept {
 #endif
 }
 
+// Whose number that is: no other backend has had the same two numbers since the server was started.
+inline int local_transaction_backend() noexcept {
+#if PG_VERSION_NUM >= 170000
+    return MyProc->vxid.procNumber;
+#else
+    return MyProc->backendId;
+#endif
+}
+
 inline int backend_number() noexcept {
 #if PG_VERSION_NUM >= 170000
     return MyProcNumber;

@@ -158,10 +158,13 @@ load_faults() {
          END { exit lines == 0 }' "$1" || tail -n 15 "$1"
 }
 
-# The negative controls: without a rule of the protocol its test must see a wrong answer.
+# The negative controls: without a rule of the protocol its test must see a wrong answer. Then random schedules with all rules.
 stage_controls() {
-    PG_CONFIG=$pg_config "$here/test/load/controls" >"$out/controls.log" 2>&1 </dev/null && pass || fail "controls"
-    cat "$out/controls.log"
+    local name
+    for name in controls puts; do
+        PG_CONFIG=$pg_config DURATION=20 "$here/test/load/$name" >"$out/$name.log" 2>&1 </dev/null && pass || fail "$name"
+        cat "$out/$name.log"
+    done
 }
 
 # No server of this run may have crashed by itself or leaked a resource.

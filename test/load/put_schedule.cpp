@@ -1,5 +1,7 @@
 #include "put_schedule.hpp"
 
+#include <algorithm>
+
 namespace load {
 
 namespace {
@@ -46,6 +48,16 @@ PutSchedule random_put_schedule(std::uint64_t seed) {
         step.space = random.percent(85) ? space : static_cast<int>(random.below(PutPlayer::kSpaces));
         step.key = random.percent(85) ? 0 : static_cast<int>(random.below(PutPlayer::kKeys));
         step.variant = static_cast<int>(random.below(100));
+    }
+    // A lease is of use only with what follows it.
+    if (random.percent(50)) {
+        std::size_t at = static_cast<std::size_t>(random.below(static_cast<std::int64_t>(schedule.size()) - 2));
+        for (const K kind : {K::kLease, K::kRead, K::kPutLeased}) {
+            schedule[at].kind = kind;
+            schedule[at].space = space;
+            schedule[at].key = 0;
+            at = std::min(at + 1 + static_cast<std::size_t>(random.below(3)), schedule.size() - (kind == K::kLease ? 2 : 1));
+        }
     }
     return schedule;
 }
@@ -102,7 +114,9 @@ void PutPlayer::set_up() {
         // Changes by triggers of another table: at once, at the commit, and at the commit with a put.
         "CREATE FUNCTION load.ordered() RETURNS trigger LANGUAGE plpgsql AS $$"
         " BEGIN"
-        "   IF new.kind = tg_argv[0] OR (new.kind = 'put' AND tg_argv[0] = 'late') THEN PERFORM load.set_item(new.item, new.v); END IF;"
+        "   IF new.kind = tg_argv[0] OR (new.kind = 'put' AND tg_argv[0] = 'late') THEN"
+        "     PERFORM load.set_item(new.item, new.v);"
+        "   END IF;"
         "   IF new.kind = 'put' AND tg_argv[0] = 'late' THEN"
         "     PERFORM load.put(space, new.item, load.truth(space, new.item)) FROM unnest('{plain,built,outer}'::text[]) space;"
         "   END IF;"
@@ -151,7 +165,8 @@ void PutPlayer::end_schedule() {
     for (int space = 0; space < kSpaces; space++)
         for (int k = 0; k < kKeys; k++)
             if (const std::string& lease = applications_[space][k].lease; !lease.empty())
-                checker_.run("BEGIN; SELECT load.put('" + std::string(kSpaceNames[space]) + "', " + key(k) + ", NULL, " + lease + "); ROLLBACK");
+                checker_.run("BEGIN; SELECT load.put('" + std::string(kSpaceNames[space]) + "', " + key(k) + ", NULL, " + lease +
+                             "); ROLLBACK");
 }
 
 std::string PutPlayer::play(const PutSchedule& schedule) {
@@ -169,7 +184,8 @@ std::string PutPlayer::play(const PutSchedule& schedule) {
 std::optional<Rows> PutPlayer::run(int session, const std::string& sql) {
     Transaction& transaction = transactions_[session];
     const auto say = [&](const std::string& answer) {
-        log.push_back(std::string(1, static_cast<char>('a' + session)) + "> " + sql + ";" + (answer.empty() ? "" : "  -- " + answer));
+        log.push_back(std::string(1, static_cast<char>('a' + session)) + "> " + sql + ";" +
+                      (answer.empty() ? "" : "  -- " + answer));
     };
     counts.steps++;
     if (transaction.open && transaction.repeatable && transaction.snapshot_at == 0) transaction.snapshot_at = at_;
@@ -233,8 +249,8 @@ void PutPlayer::ended(int session, bool committed) {
     if (committed && has_old_) compare(old_, "in an old snapshot", false);
     if (committed && wrong_.empty())
         for (const Accepted& one : accepted_[session]) {
-            const std::string sql = std::string("SELECT found FROM prompt_cache.get('") + kSpaceNames[one.space] + "', '" + key(one.key) + "')";
-            if (checker_.run(sql).flag(0, 0)) counts.published[one.way]++;
+            const std::string place = quote(kSpaceNames[one.space]) + ", " + quote(key(one.key));
+            if (checker_.run("SELECT found FROM prompt_cache.get(" + place + ")").flag(0, 0)) counts.published[one.way]++;
         }
     accepted_[session].clear();
     transactions_[session] = {};
@@ -254,7 +270,8 @@ void PutPlayer::compare(Session& reader, const char* who, bool fetch) {
     counts.compared += kSpaces * kKeys;
     const Rows rows = reader.run(fetch ? sql + fetch_sql : sql);
     if (rows.count() > 0)
-        wrong_ = std::string(who) + " " + rows.text(0, 0) + " " + rows.text(0, 1) + " is \"" + rows.text(0, 2) + "\", not \"" + rows.text(0, 3) + "\"";
+        wrong_ = std::string(who) + " " + rows.text(0, 0) + " " + rows.text(0, 1) + " is \"" + rows.text(0, 2) + "\", not \"" +
+                 rows.text(0, 3) + "\"";
 }
 
 // What a session gets in the middle of its transaction.
@@ -262,7 +279,8 @@ void PutPlayer::look(const PutStep& step) {
     const std::string place = quote(kSpaceNames[step.space]) + ", " + quote(key(step.key));
     std::string sql = "SELECT coalesce(g.found AND g.value IS DISTINCT FROM t, false)";
     if (step.space > 0 && step.variant < 50) sql += " OR prompt_cache.fetch(" + place + ") IS DISTINCT FROM t";
-    sql += " FROM prompt_cache.get(" + place + ") g, load.truth(" + quote(kSpaceNames[step.space]) + ", " + key(step.key) + ") t";
+    sql += " FROM prompt_cache.get(" + place + ") g, load.truth(" + quote(kSpaceNames[step.space]) + ", " + key(step.key) +
+           ") t";
     const std::optional<Rows> rows = run(step.session, sql);
     counts.compared++;
     if (rows && rows->flag(0, 0)) wrong_ = "its own reader gets another value";
@@ -315,6 +333,7 @@ void PutPlayer::step(const PutStep& step) {
     Application& application = applications_[step.space][step.key];
     const std::string space = quote(kSpaceNames[step.space]);
     const std::string place = space + ", " + key(step.key);
+    const std::string place_text = space + ", " + quote(key(step.key));
     const std::string item = "item " + key(step.key);
     switch (step.kind) {
         case K::kBegin:
@@ -357,7 +376,7 @@ void PutPlayer::step(const PutStep& step) {
             return;
         case K::kLease: {
             if (!application.lease.empty()) return;
-            const std::optional<Rows> rows = run(s, "SELECT prompt_cache.lease(" + space + ", " + quote(key(step.key)) + ")");
+            const std::optional<Rows> rows = run(s, "SELECT prompt_cache.lease(" + place_text + ")");
             if (!rows || rows->null(0, 0)) return;
             application = {};
             application.lease = rows->text(0, 0);
@@ -387,18 +406,24 @@ void PutPlayer::step(const PutStep& step) {
             put(s, step, "SELECT " + put_sql(step, true_value(step)), false);
             return;
         case K::kSetThenPut:
-            put(s, step, "SELECT p FROM (SELECT " + set_sql(step) + " AS c, " + put_sql(step, true_value(step)) + " AS p OFFSET 0) q", false, {item});
+            put(s, step,
+                "SELECT p FROM (SELECT " + set_sql(step) + " AS c, " + put_sql(step, true_value(step)) + " AS p OFFSET 0) q",
+                false, {item});
             return;
         case K::kPutThenSet:
             put(s, step, "SELECT " + put_sql(step, true_value(step)) + ", " + set_sql(step), false, {item});
             return;
         case K::kCtePut:
-            put(s, step, "WITH w AS (UPDATE load.items SET v = " + next_value() + " WHERE id = " + key(step.key) + " RETURNING id) SELECT " +
-                    put_sql(step, true_value(step)) + (step.variant < 50 ? " FROM w" : ""), false, {item});
+            put(s, step,
+                "WITH w AS (UPDATE load.items SET v = " + next_value() + " WHERE id = " + key(step.key) +
+                    " RETURNING id) SELECT " + put_sql(step, true_value(step)) + (step.variant < 50 ? " FROM w" : ""),
+                false, {item});
             return;
         case K::kReturningPut:
-            put(s, step, "UPDATE load.items SET v = " + next_value() + " WHERE id = " + key(step.key) + " RETURNING " +
-                    (step.variant < 50 ? put_sql(step, true_value(step)) : "load.nested_put(" + place + ")"), false, {item});
+            put(s, step,
+                "UPDATE load.items SET v = " + next_value() + " WHERE id = " + key(step.key) + " RETURNING " +
+                    (step.variant < 50 ? put_sql(step, true_value(step)) : "load.nested_put(" + place + ")"),
+                false, {item});
             return;
         case K::kThrough:
         case K::kLeaseWritePut:
@@ -415,8 +440,10 @@ void PutPlayer::step(const PutStep& step) {
             put(s, step, "SELECT load.nested_put(" + place + ")", false);
             return;
         case K::kOneStatementLease:
-            put(s, step, "SELECT p FROM (SELECT " + set_sql(step) + " AS c, " + put_sql(step, true_value(step), "load.leased_now(" + place + ")") +
-                    " AS p OFFSET 0) q", true, {item});
+            put(s, step,
+                "SELECT p FROM (SELECT " + set_sql(step) + " AS c, " +
+                    put_sql(step, true_value(step), "load.leased_now(" + place + ")") + " AS p OFFSET 0) q",
+                true, {item});
             return;
         case K::kCursor:
             if (!transaction.open || transaction.cursor) return;
@@ -449,9 +476,9 @@ void PutPlayer::step(const PutStep& step) {
             change(s, {item}, "DELETE FROM load.items WHERE id = " + key(step.key));
             return;
         case K::kForget:
-            run(s, step.variant < 40   ? "SELECT prompt_cache.forget(" + space + ", " + quote(key(step.key)) + ")"
+            run(s, step.variant < 40   ? "SELECT prompt_cache.forget(" + place_text + ")"
                    : step.variant < 60 ? "SELECT prompt_cache.forget_tag('note/" + key(step.key) + "')"
-                   : step.variant < 80 ? "SELECT prompt_cache.forget_prefix(" + space + ", " + quote(key(step.key)) + ") >= 0"
+                   : step.variant < 80 ? "SELECT prompt_cache.forget_prefix(" + place_text + ") >= 0"
                                        : "SELECT prompt_cache.forget_namespace(" + space + ")");
             if (!transaction.open) ended(s, true);
             return;

@@ -35,7 +35,8 @@ bool summary(const PutPlayer::Counts& counts, std::int64_t schedules, std::int64
     bool all = true;
     for (int way = 0; way < PutPlayer::kWays; way++) {
         std::printf("  published          %lld %s, %s, %s\n", static_cast<long long>(counts.published[way]),
-                    way & PutPlayer::kWithBuilder ? "with a builder" : "without a builder", way & PutPlayer::kLeased ? "with a lease" : "without a lease",
+                    way & PutPlayer::kWithBuilder ? "with a builder" : "without a builder",
+                    way & PutPlayer::kLeased ? "with a lease" : "without a lease",
                     way & PutPlayer::kAfterOwnChange ? "after own changes" : "no own changes");
         all = all && counts.published[way] > 0;
     }
@@ -55,13 +56,14 @@ int main(int argc, char** argv) {
     const std::uint64_t seed = argc > 3 ? std::strtoull(argv[3], nullptr, 10) : 1;
     const std::int64_t most = argc > 4 ? std::atoll(argv[4]) : INT64_MAX;
     constexpr int kMostShown = 10;
+    constexpr std::int64_t kFewest = 500;  // however slow the machine is
     try {
         PutPlayer player(argv[1]);
         player.set_up();
         std::printf("seed                 %llu\n", static_cast<unsigned long long>(seed));
         const Nanos began = now();
         std::int64_t schedules = 0, wrong = 0;
-        while (schedules < most && (most != INT64_MAX || seconds_since(began) < limit)) {
+        while (schedules < (most == INT64_MAX ? kFewest : most) || (most == INT64_MAX && seconds_since(began) < limit)) {
             const std::uint64_t own_seed = seed + static_cast<std::uint64_t>(schedules++);
             const PutSchedule schedule = random_put_schedule(own_seed);
             if (player.play(schedule).empty()) continue;

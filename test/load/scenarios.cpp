@@ -204,6 +204,39 @@ void callers_session(Scene& s) {
     s.expect(!rows.flag(0, 0), "another caller's value");
 }
 
+// A value that its own transaction has overtaken, put with a lease and without one.
+void own_order(Scene& s) {
+    s.c.run("INSERT INTO load.messages VALUES ('first')");
+    s.c.run("SELECT prompt_cache.create_namespace('names'), prompt_cache.watch('load.messages', 'names')");
+    s.c.run(
+        "CREATE FUNCTION load.set(value text) RETURNS boolean LANGUAGE plpgsql AS"
+        " $$ BEGIN UPDATE load.messages SET body = value; RETURN true; END $$");
+    const auto look = [&](const std::string& when) {
+        const Rows rows = s.b.run("SELECT g.found AND g.value <> body FROM load.messages, prompt_cache.get('names', 'k') g");
+        s.expect(!rows.flag(0, 0), when + ": a value that is no more");
+    };
+    s.a.run("BEGIN");
+    const std::string id = s.a.run("SELECT prompt_cache.lease('names', 'k')").text(0, 0);
+    const std::string read = s.a.run("SELECT body FROM load.messages").text(0, 0);
+    s.a.run("SELECT load.set('second')");
+    s.a.run("SELECT prompt_cache.put('names', 'k', $1, lease => $2)", {read, id});
+    s.a.run("COMMIT");
+    look("put with a lease");
+    s.a.run("SELECT load.set('third'), prompt_cache.put('names', 'k', (SELECT body FROM load.messages))");
+    look("put by a statement that began before the change");
+}
+
+// Anybody who may put must not decide what everybody fetches; and verify() would see it.
+void put_as_built(Scene& s) {
+    s.c.run("INSERT INTO load.messages VALUES ('first')");
+    s.c.run("CREATE FUNCTION load.one(key text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT body FROM load.messages $$");
+    s.c.run("SELECT prompt_cache.create_namespace('ones', 'load.one(text)'), prompt_cache.watch('load.messages', 'ones')");
+    s.a.run("SELECT prompt_cache.put('ones', 'k', 'poison')");
+    const bool wrong = s.b.run("SELECT prompt_cache.fetch('ones', 'k') <> prompt_cache.rebuild('ones', 'k')").flag(0, 0);
+    s.expect(!wrong, "poison");
+    if (wrong != (s.b.run("SELECT FROM prompt_cache.verify()").count() > 0)) throw SqlError{"", "verify() does not see it"};
+}
+
 // A build that began before a forget_prefix() is stored after it.
 void prefix_race(Scene& s) {
     s.c.run("INSERT INTO load.messages VALUES ('old')");
@@ -240,6 +273,8 @@ const std::vector<Scenario> kRules = {
     {"lease", lease},
     {"prefix_race", prefix_race},
     {"callers_session", callers_session},
+    {"own_order", own_order},
+    {"put_as_built", put_as_built},
     {"set_up", [](Scene&) {}},
     {"prepare", prepare, false},
     {"commit_prepared", commit_prepared, false},

@@ -38,7 +38,7 @@ sub lasts
 my $left = q{SELECT round(extract(epoch FROM expires_at - clock_timestamp())) FROM prompt_cache.entries WHERE namespace = '%s' AND key = '%s' AND valid};
 
 sql(q{SELECT prompt_cache.fetch(n, k) FROM unnest('{sliding,fixed}'::text[]) n, unnest('{hit,cold}'::text[]) k; SELECT prompt_cache.fetch('outer', 'hit');
-      SELECT prompt_cache.put('sliding', 'own', 'v', '2 s')});
+      SELECT prompt_cache.put('sliding', 'own', prompt_cache.rebuild('sliding', 'own'), '2 s')});
 my %lasted = lasts(8, sliding => 'hit', fixed => 'hit', outer => 'hit');
 is($lasted{sliding}, 8, 'a value that is hit stays');
 cmp_ok($lasted{fixed}, '<', 4.5, 'where expiry slides, and not elsewhere');
@@ -47,7 +47,7 @@ cmp_ok($lasted{outer}, '<', 3.5, 'but no longer than what it was made from would
 cmp_ok($lasted{outer}, '>', 1.5, 'and as long');
 is(sql(sprintf $left, 'sliding', 'cold'), '', 'one that is not hit goes');
 like(sql(sprintf $left, 'sliding', 'hit'), qr/^[23]$/, 'the end of one that is hit is put off, by its time to live');
-sql(q{SELECT prompt_cache.put('sliding', 'own', 'v', '2 s')});
+sql(q{SELECT prompt_cache.put('sliding', 'own', prompt_cache.rebuild('sliding', 'own'), '2 s')});
 %lasted = lasts(5, sliding => 'own');
 cmp_ok($lasted{sliding}, '<', 3.5, 'a time to live of its own is not put off');
 cmp_ok($lasted{sliding}, '>', 1.5, 'and kept');
