@@ -1338,7 +1338,7 @@ COMMENT ON FUNCTION prompt_cache.put(text, text, text, interval, text[], bigint)
 
 CREATE FUNCTION prompt_cache.lease(namespace text, key text) RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_lease';
-COMMENT ON FUNCTION prompt_cache.lease(text, text) IS 'The right to build the value of a key outside of the database, for 30 seconds, to be handed to put(); NULL: somebody else is building it. Read what the value is made of by statements that begin after it has returned.';
+COMMENT ON FUNCTION prompt_cache.lease(text, text) IS 'The right to build the value of a key outside of the database, for 30 seconds, to be handed to put(); NULL: somebody else is building it, or the server is a standby. Below 2^53. Read what the value is made of by statements that begin after it has returned. A server has 256: when all are taken, the oldest of the role that holds the most gives way to a role that holds fewer.';
 
 CREATE FUNCTION prompt_cache.forget(namespace text, key text) RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_forget';

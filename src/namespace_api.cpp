@@ -182,13 +182,15 @@ PC_FUNCTION(pc_put) {
 
 PC_FUNCTION(pc_lease) {
     const std::string_view key = key_argument(fcinfo);
-    ValueContext context = open_value_context(namespace_argument(fcinfo));
+    const std::string_view name = namespace_argument(fcinfo);
+    ValueContext context = open_value_context(name);
     if (context.around) context.around->exact = false;  // as in put_value()
-    // Where nothing can be stored there is nothing to be alone for: the put of this lease is refused.
-    const std::optional<std::int64_t> id =
-        context.use_memory && context.judge.by == Judge::By::kMarks
-            ? lease::take(context.judge, EntryKey(EntryKind::kValue, key, context.space->wiring()))
-            : lease::new_id();
+    const Tag tags[] = {Tag(TagKind::kAll), entry_tag(name, key), namespace_tag(name), prefix_tag(name)};
+    std::optional<std::int64_t> id;
+    if (context.use_memory && context.judge.by == Judge::By::kMarks)
+        id = lease::take(context.judge, EntryKey(EntryKind::kValue, key, context.space->wiring()), tags);
+    else if (!RecoveryInProgress())
+        id = lease::new_id();  // nothing can be stored, so there is nobody to wait for: the put will be refused
     close_value_context(context);
     if (!id) PG_RETURN_NULL();
     PG_RETURN_INT64(*id);

@@ -1,5 +1,7 @@
 #include "cache/lease.hpp"
 
+#include "cache/writer.hpp"
+
 namespace prompt_cache::lease {
 
 namespace {
@@ -21,19 +23,50 @@ void keep_running(LeaseShared& lease, const core::SnapshotView& view) {
     pfree(ids);
 }
 
+// Would every put of this lease be refused?
+bool is_void(const LeaseShared& lease, std::span<const Tag> tags) noexcept {
+    return std::any_of(tags.begin(), tags.end(), [&](Tag tag) {
+        return !slot_of(tag).read().put_generation(view_of(lease), lease.own) ||
+               (lease.is_own() && has_unseen_change(tag, lease.command));
+    });
+}
+
+// How many places the holder of a lease has, where all are taken.
+unsigned held_beside(const LeaseShared& lease) noexcept {
+    unsigned held = 0;
+    for (const LeaseShared& place : shared.leases->place)
+        if (place.database == lease.database && place.role == lease.role) held++;
+    return held;
+}
+
+// The oldest lease of who holds the most, if that is two more than the caller or further.
+LeaseShared* place_of_largest_holder(const LeaseShared& mine) noexcept {
+    LeaseShared* largest = nullptr;
+    unsigned most = held_beside(mine) + 1;
+    for (LeaseShared& place : shared.leases->place) {
+        const unsigned held = held_beside(place);
+        if (held > most || (largest && held == most && place.serial < largest->serial)) largest = &place;
+        most = std::max(most, held);
+    }
+    return largest;
+}
+
 }  // namespace
 
 std::int64_t new_id() {
+    constexpr std::int64_t kMask = (std::int64_t{1} << 53) - 1;
     std::int64_t id = 0;
     if (!pg_strong_random(&id, sizeof(id)))
         ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("prompt_cache could not get random bytes")));
-    return (id & INT64_MAX) | 1;
+    return (id & kMask) | 1;
 }
 
-std::optional<std::int64_t> take(const Judge& judge, const EntryKey& key) {
+std::optional<std::int64_t> take(const Judge& judge, const EntryKey& key, std::span<const Tag> tags) {
     LeaseShared mine{};
     mine.id = new_id();
     mine.key = key.hash;
+    mine.database = MyDatabaseId;
+    mine.role = GetSessionUserId();
     mine.backend = local_transaction_backend();
     mine.transaction = local_transaction_id();
     mine.command = judge.snapshot->curcid;
@@ -42,19 +75,24 @@ std::optional<std::int64_t> take(const Judge& judge, const EntryKey& key) {
     const std::int64_t now = memory::now();
     mine.expires = now + kLeaseMicros;
 
-    LeaseShared* free_place = nullptr;
+    LeaseShared* to = nullptr;
     bool taken = false;
     LWLockAcquire(shared.leases_lock, LW_EXCLUSIVE);
     for (LeaseShared& place : shared.leases->place) {
-        if (place.id == 0 || place.expires <= now) {
-            if (!free_place) free_place = &place;
-        } else if (place.key == mine.key) {
+        const bool holds = place.id != 0 && place.expires > now;
+        const bool gives_way = holds && place.key == mine.key && is_void(place, tags);
+        if (!holds || gives_way)
+            to = &place;
+        else if (place.key == mine.key)
             taken = true;
-        }
     }
-    if (!taken && free_place) *free_place = mine;
+    if (!taken && !to) to = place_of_largest_holder(mine);
+    if (!taken && to) {
+        mine.serial = shared.leases->given++;
+        *to = mine;
+    }
     LWLockRelease(shared.leases_lock);
-    if (taken || !free_place) return std::nullopt;
+    if (taken || !to) return std::nullopt;
     leased_local = mine.transaction;
     return mine.id;
 }

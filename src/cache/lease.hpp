@@ -12,7 +12,12 @@
 //
 // Leases lie in shared memory, so that lease() and put() may come over two connections of a pool. A snapshot
 // with more running transactions than there is room for is cut at the first that does not fit: what is beyond
-// counts as running, which refuses too much and never too little. A lease ends with its put, or by time.
+// counts as running, which refuses too much and never too little. A lease ends with its put, or by time; and one that can
+// only be refused any more, since its entry was changed, gives way to the next caller.
+//
+// When all places are taken, whoever holds the most gives way to whoever holds two fewer or less: its oldest lease ends. A
+// holder is a session's role in one database. So one role alone may use all places, and none can keep another out. With a
+// difference of one both would take the same place from each other for ever.
 #pragma once
 
 #include "cache/judge.hpp"
@@ -28,6 +33,9 @@ struct LeaseShared {
     std::int64_t id;       // 0 = free; the lock `leases`, as all below
     std::uint64_t key;     // the entry's hash, which has the database in it
     std::int64_t expires;  // monotonic microseconds
+    std::uint64_t serial;  // leases given before it
+    Oid database;          // this and the role: who holds it
+    Oid role;
     std::int32_t backend;  // this and the next: the transaction that took it
     LocalTransactionId transaction;
     core::Command command;  // of the snapshot under which it was taken
@@ -42,13 +50,15 @@ struct LeaseShared {
 };
 
 struct LeasesShared {
+    std::uint64_t given;
     LeaseShared place[kLeases];
 };
 
 namespace lease {
 
-// Nothing if somebody else has the lease of this entry, or there is no room for another.
-std::optional<std::int64_t> take(const Judge& judge, const EntryKey& key);
+// Nothing if somebody else has the lease of this entry, or there is no room for another. `tags` are those of the entry that
+// are known before it is made.
+std::optional<std::int64_t> take(const Judge& judge, const EntryKey& key, std::span<const Tag> tags);
 
 // Ends a lease and gives what it kept; nothing if it has ended before or is another entry's.
 std::optional<LeaseShared> give_back(std::int64_t id, const EntryKey& key) noexcept;
@@ -61,7 +71,7 @@ inline core::SnapshotView view_of(const LeaseShared& lease) noexcept {
     return {lease.xmin, lease.xmax, {lease.running, lease.count}};
 }
 
-// A number that no lease has.
+// A number that no lease has. Below 2^53, so that it is exact as a number of JavaScript too.
 std::int64_t new_id();
 
 }  // namespace lease

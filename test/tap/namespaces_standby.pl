@@ -100,6 +100,7 @@ is(on($primary, q{SELECT prompt_cache.put('models', 'm', 'v')}), 't', 'a value i
 is(on($primary, q{SELECT value FROM prompt_cache.get('models', 'm')}), 'v', 'and found there');
 is(on($standby, q{SELECT found FROM prompt_cache.get('models', 'm')}), 'f', 'not on the standby');
 is(on($standby, q{SELECT prompt_cache.put('models', 'm', 'v', lease => prompt_cache.lease('models', 'm'))}), 'f', 'where nothing can be put');
+is(on($standby, q{SELECT prompt_cache.lease('models', 'm') IS NULL}), 't', 'nor is a lease given');
 my (undef, undef, $refused) = $standby->psql('chat', q{SELECT prompt_cache.forget('roles', '1')});
 like($refused, qr/cannot execute prompt_cache.forget\(\) in a read-only transaction/, 'nor forgotten');
 is(on($standby, q{SET ROLE reader; SELECT prompt_cache.fetch('roles', '1')}), 'p1', 'a reader reads on the standby');
