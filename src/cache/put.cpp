@@ -110,10 +110,10 @@ const BuildLocal* prove(ValueContext& context, const NewPut& put) {
     const char* name = copy_into(CurrentMemoryContext, context.space->name()).data();
     const char* key = copy_into(CurrentMemoryContext, put.key).data();
     BuiltValue built{};
-    const char* problem = attempt([&] { built = build_to_compare(context, put.key); }, is_cancel);
-    if (problem) {
+    const ErrorData* error = attempt([&] { built = build_to_compare(context, put.key); }, is_cancel);
+    if (error) {
         ereport(NOTICE,
-                (errmsg("the builder of namespace \"%s\" failed, so nothing was put", name), errdetail("%s", problem),
+                (errmsg("the builder of namespace \"%s\" failed, so nothing was put", name), errdetail("%s", error->message),
                  errhint("SELECT prompt_cache.rebuild(%s, %s);", quote_literal_cstr(name), quote_literal_cstr(key))));
         return nullptr;
     }
