@@ -188,6 +188,10 @@ void begin(BuildLocal& build) {
                      errhint("Builders may fetch from each other, but not in a circle.")));
     }
     begin_with_new_plans(build);
+    // It is called without a plan, and may be one of PostgreSQL's own.
+    const Oid builder = build.space.builder();
+    if (const HiddenInput input = inputs_of(builder).hidden; input != HiddenInput::kNone)
+        note_function(build, {.function = builder}, input);
     build.outer = innermost_local;
     innermost_local = &build;
 }
