@@ -153,6 +153,16 @@ CREATE TABLE prompt_cache.incarnation (
     id bigint PRIMARY KEY DEFAULT hashtextextended(gen_random_uuid()::text, 0)
 );
 INSERT INTO prompt_cache.incarnation DEFAULT VALUES;
+-- Which columns were meant when attach() or watch() named them. A dump does not carry this, since a restore numbers columns anew; pg_upgrade
+-- does. `trigger` is what the names of the registration's triggers begin with.
+CREATE TABLE prompt_cache.registered_column (
+    source  regclass NOT NULL,
+    trigger text     NOT NULL,
+    name    name     NOT NULL,
+    number  smallint NOT NULL,
+    PRIMARY KEY (source, trigger, name)
+);
+COMMENT ON TABLE prompt_cache.registered_column IS 'The columns that attach() and watch() named, by number: tells when another column has taken a name. Written again by housekeeping after a restore.';
 COMMENT ON TABLE prompt_cache.incarnation IS 'A random number made by CREATE EXTENSION and carried by no dump: values in Redis belong to it.';
 
 SELECT pg_catalog.pg_extension_config_dump('prompt_cache.attachment', '');
@@ -344,10 +354,39 @@ CREATE FUNCTION prompt_cache._usable_pointer(relation oid, name text, key_type t
 $$;
 COMMENT ON FUNCTION prompt_cache._usable_pointer(oid, text, text) IS 'Can a column hold the tenant''s key?';
 
+CREATE FUNCTION prompt_cache._expression_columns(relation oid, expression text) RETURNS text[]
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pc_expression_columns';
+COMMENT ON FUNCTION prompt_cache._expression_columns(oid, text) IS 'The columns that a column''s name or an expression over the row reads; NULL if it is none of this table, or somebody has it locked.';
+
+-- Where a registered name belongs to another column now, while the column that had it is still there under another name, views and
+-- SQL-standard function bodies read the one and text reads the other: nobody knows which one was meant. Where the old column is gone, the new
+-- one is. Where the name is gone, triggers invalidate everything.
+CREATE FUNCTION prompt_cache._moved_columns(space text) RETURNS text
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (
+        SELECT format('column %I of %s is not the one that %s named, which is called %I now; to mean that one: %s to mean the one that has the name: %s',
+                      m.name, m.source, CASE WHEN space IS NULL THEN 'attach()' ELSE 'watch()' END, m.now_called,
+                      CASE WHEN space IS NULL THEN prompt_cache._attach_call(true)
+                           ELSE format('SELECT prompt_cache.unwatch(%L, %L); ', m.source, space) || prompt_cache._watch_calls(m.source, space, true) END,
+                      CASE WHEN space IS NULL THEN prompt_cache._attach_call(false) ELSE prompt_cache._watch_calls(m.source, space, false) END)
+          FROM (SELECT r.source, r.name, a.attname AS now_called
+                  FROM prompt_cache.registered_column r
+                  JOIN pg_attribute a ON a.attrelid = r.source AND a.attnum = r.number AND a.attname <> r.name AND NOT a.attisdropped
+                 WHERE prompt_cache._is_column(r.source, r.name)
+                   AND CASE WHEN space IS NULL THEN r.trigger IN ('prompt_cache_user', 'prompt_cache_tenant')
+                            ELSE EXISTS (SELECT FROM prompt_cache.watch w
+                                          WHERE w.namespace = space AND w.source = r.source AND prompt_cache._watch_trigger(w) = r.trigger) END
+                 ORDER BY r.source, r.trigger, r.name LIMIT 1) m);
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._moved_columns(text) IS 'Which name of a namespace''s watches (NULL: of the attached tables) belongs to another column than when it was registered, and what to do; NULL if none.';
+
 CREATE FUNCTION prompt_cache._attachment(
     OUT user_key_type text, OUT tenant_key_type text, OUT owners oid[], OUT tables oid[], OUT queries text[], OUT conditions text[],
     OUT problem text,
-    OUT sound boolean, OUT durable boolean, OUT sources oid[], OUT schemas oid[], OUT objects integer[], OUT versions integer[], OUT storage bigint)
+    OUT sound boolean, OUT durable boolean, OUT sources oid[], OUT schemas oid[], OUT objects integer[], OUT versions integer[], OUT storage bigint,
+    OUT moved text)
 RETURNS SETOF record LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -385,7 +424,7 @@ BEGIN
                               WHERE c.relkind NOT IN ('r', 'p'))
                 THEN 'a source is not a table any more'
            END,
-           NOT EXISTS (SELECT FROM prompt_cache._unsound_sources()),
+           NOT EXISTS (SELECT FROM prompt_cache._unsound_sources()) AND m.moved IS NULL,
            prompt_cache._proof_lasts()
            AND NOT EXISTS (SELECT FROM prompt_cache._sources() s JOIN pg_class c ON c.oid = s.relation WHERE c.relpersistence <> 'p'),
            ARRAY(SELECT s.relation FROM prompt_cache._sources() s
@@ -394,7 +433,8 @@ BEGIN
            coalesce(up.objects, '{}') || coalesce(tp.objects, '{}'), coalesce(up.versions, '{}') || coalesce(tp.versions, '{}'),
            -- TRUNCATE of a partition fires no trigger of ours; where the library is not preloaded only this tells of it.
            (SELECT coalesce(bit_xor(hashint8extended(c.relfilenode::bigint, c.oid::bigint)), 0)
-              FROM prompt_cache._sources() s JOIN pg_class c ON c.oid = s.relation WHERE NOT s.is_root)
+              FROM prompt_cache._sources() s JOIN pg_class c ON c.oid = s.relation WHERE NOT s.is_root),
+           m.moved
       FROM prompt_cache.attachment a
       LEFT JOIN pg_class u ON u.oid = a.users
       LEFT JOIN pg_namespace un ON un.oid = u.relnamespace
@@ -403,7 +443,8 @@ BEGIN
      CROSS JOIN LATERAL (SELECT prompt_cache._usable_key(u.oid, a.user_key)) AS ut(name)
      CROSS JOIN LATERAL (SELECT prompt_cache._usable_key(t.oid, a.tenant_key)) AS tt(name)
      CROSS JOIN LATERAL prompt_cache._prompt_objects(u.oid, a.user_prompt) AS up
-     CROSS JOIN LATERAL prompt_cache._prompt_objects(t.oid, a.tenant_prompt) AS tp;
+     CROSS JOIN LATERAL prompt_cache._prompt_objects(t.oid, a.tenant_prompt) AS tp
+     CROSS JOIN LATERAL (SELECT prompt_cache._moved_columns(NULL)) AS m(moved);
 END
 $$;
 COMMENT ON FUNCTION prompt_cache._attachment() IS 'The wiring as a lookup needs it: builder queries, owners, sources and whether every trigger stands.';
@@ -646,9 +687,99 @@ CREATE FUNCTION prompt_cache._detach_triggers() RETURNS boolean
     LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
     SELECT prompt_cache._drop_triggers(users, 'prompt_cache_user'), prompt_cache._drop_triggers(tenants, 'prompt_cache_tenant')
       FROM prompt_cache.attachment;
+    DELETE FROM prompt_cache.registered_column WHERE trigger IN ('prompt_cache_user', 'prompt_cache_tenant');
     SELECT true
 $$;
 COMMENT ON FUNCTION prompt_cache._detach_triggers() IS 'Takes our triggers off the attached tables.';
+
+-- Every attached table and every watch, and the columns that it names; NULL where that cannot be found out now.
+CREATE FUNCTION prompt_cache._registrations(OUT namespace text, OUT source oid, OUT trigger text, OUT columns text[])
+RETURNS SETOF record LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT w.namespace, w.source::oid, prompt_cache._watch_trigger(w), w.key_columns || w.columns FROM prompt_cache.watch w
+    UNION ALL
+    SELECT NULL, x.source, x.trigger, CASE WHEN p.columns IS NOT NULL THEN x.columns || p.columns END
+      FROM prompt_cache.attachment a
+     CROSS JOIN LATERAL (VALUES (a.users::oid, 'prompt_cache_user', array_remove(ARRAY[a.user_key, a.user_tenant]::text[], NULL), a.user_prompt),
+                                (a.tenants::oid, 'prompt_cache_tenant', ARRAY[a.tenant_key]::text[], a.tenant_prompt)) AS x(source, trigger, columns, prompt)
+     CROSS JOIN LATERAL (SELECT prompt_cache._expression_columns(x.source, x.prompt)) AS p(columns)
+     WHERE x.source IS NOT NULL;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._registrations() IS 'Every attached table and every watch, and the columns that it names.';
+
+-- false: they were registered already, by these names and numbers or for the first time since a restore.
+CREATE FUNCTION prompt_cache._register_columns(source oid, trigger text, columns text[]) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    moved boolean;
+BEGIN
+    DELETE FROM prompt_cache.registered_column r
+     WHERE (r.source, r.trigger) = (_register_columns.source, _register_columns.trigger)
+       AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = r.source AND a.attnum = r.number AND a.attname = r.name);
+    moved := FOUND;
+    INSERT INTO prompt_cache.registered_column (source, trigger, name, number)
+    SELECT a.attrelid, _register_columns.trigger, a.attname, a.attnum
+      FROM pg_attribute a
+     WHERE a.attrelid = _register_columns.source AND a.attname = ANY (columns) AND a.attnum > 0 AND NOT a.attisdropped
+    ON CONFLICT DO NOTHING;
+    RETURN moved;
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._register_columns(oid, text, text[]) IS 'Notes which columns the names of a registration mean now; true if one of them meant another.';
+
+-- After a restore, which numbers columns anew.
+CREATE FUNCTION prompt_cache._register_missing_columns() RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM prompt_cache._register_columns(r.source, r.trigger, r.columns)
+       FROM prompt_cache._registrations() r
+      WHERE NOT EXISTS (SELECT FROM prompt_cache.registered_column c WHERE (c.source, c.trigger) = (r.source, r.trigger));
+END
+$$;
+COMMENT ON FUNCTION prompt_cache._register_missing_columns() IS 'Notes which columns are meant by registrations of which it is not known.';
+
+-- With `follow` columns have the names that they have now, otherwise names stay. '...' stands for an expression that would have to follow.
+CREATE FUNCTION prompt_cache._now_called(source oid, trigger text, written text, follow boolean) RETURNS text
+    LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN NOT follow OR written IS NULL THEN written
+                WHEN r.name IS NOT NULL THEN coalesce(a.attname, written)
+                WHEN EXISTS (SELECT FROM prompt_cache.registered_column c JOIN pg_attribute m ON m.attrelid = c.source AND m.attnum = c.number
+                              WHERE (c.source, c.trigger) = (_now_called.source, _now_called.trigger) AND m.attname <> c.name AND NOT m.attisdropped
+                                AND c.name = ANY (prompt_cache._expression_columns(c.source, written)))
+                THEN '...'
+                ELSE written END
+      FROM (SELECT) one
+      LEFT JOIN prompt_cache.registered_column r ON (r.source, r.trigger, r.name) = (_now_called.source, _now_called.trigger, written)
+      LEFT JOIN pg_attribute a ON a.attrelid = r.source AND a.attnum = r.number AND NOT a.attisdropped
+$$;
+COMMENT ON FUNCTION prompt_cache._now_called(oid, text, text, boolean) IS 'The name that a registered column has now.';
+
+CREATE FUNCTION prompt_cache._attach_call(follow boolean) RETURNS text
+    LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('SELECT prompt_cache.attach(%s);', string_agg(format('%s => %L', x.argument,
+               CASE WHEN x.trigger IS NULL THEN x.value ELSE prompt_cache._now_called(x.source, x.trigger, x.value, follow) END), ', ' ORDER BY x.n))
+      FROM prompt_cache.attachment a
+     CROSS JOIN LATERAL (VALUES (1, 'users', a.users::text, NULL::oid, NULL::text), (2, 'tenants', a.tenants::text, NULL, NULL),
+                                (3, 'user_key', a.user_key, a.users, 'prompt_cache_user'), (4, 'user_tenant', a.user_tenant, a.users, 'prompt_cache_user'),
+                                (5, 'user_prompt', a.user_prompt, a.users, 'prompt_cache_user'), (6, 'tenant_key', a.tenant_key, a.tenants, 'prompt_cache_tenant'),
+                                (7, 'tenant_prompt', a.tenant_prompt, a.tenants, 'prompt_cache_tenant')) AS x(n, argument, value, source, trigger)
+$$;
+COMMENT ON FUNCTION prompt_cache._attach_call(boolean) IS 'The call of attach() that wires the attached tables.';
+
+CREATE FUNCTION prompt_cache._watch_calls(source oid, space text, follow boolean) RETURNS text
+    LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+    SELECT string_agg(format('SELECT prompt_cache.watch(%L, %L%s%s);', w.source, w.namespace,
+                             ', key => ' || quote_literal(prompt_cache._now_called(w.source, prompt_cache._watch_trigger(w), w.key, follow)),
+                             ', columns => ' || quote_literal((SELECT array_agg(prompt_cache._now_called(w.source, prompt_cache._watch_trigger(w), c.name, follow) ORDER BY c.n)
+                                                                 FROM unnest(w.columns) WITH ORDINALITY AS c(name, n)))),
+                      ' ' ORDER BY w.key, w.columns)
+      FROM prompt_cache.watch w WHERE w.source = _watch_calls.source AND w.namespace = space
+$$;
+COMMENT ON FUNCTION prompt_cache._watch_calls(oid, text, boolean) IS 'The calls of watch() that a namespace''s watches of a table come from.';
 
 CREATE FUNCTION prompt_cache._create_triggers(source regclass, role text, arguments text[]) RETURNS void
     LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -676,9 +807,10 @@ BEGIN
         repaired := repaired + coalesce((enabled > 0)::integer, 0);
         locked := locked + (enabled IS NULL)::integer;
     END LOOP;
+    PERFORM prompt_cache._register_missing_columns();
 END
 $$;
-COMMENT ON FUNCTION prompt_cache._repair_triggers() IS 'Turns our triggers from ENABLE back to ENABLE ALWAYS: on how many tables, and how many are locked by somebody.';
+COMMENT ON FUNCTION prompt_cache._repair_triggers() IS 'Turns our triggers from ENABLE back to ENABLE ALWAYS: on how many tables, and how many are locked by somebody. Also notes which columns are meant where that is not known.';
 
 CREATE FUNCTION prompt_cache._purge() RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_purge';
@@ -730,6 +862,7 @@ BEGIN
         PERFORM prompt_cache._create_triggers(users, 'user'::text, ARRAY[found_user_key::text, user_prompt, user_tenant::text]);
         PERFORM prompt_cache._create_triggers(tenants, 'tenant'::text, ARRAY[found_tenant_key::text, tenant_prompt]);
     END IF;
+    PERFORM prompt_cache._register_columns(r.source, r.trigger, r.columns) FROM prompt_cache._registrations() r WHERE r.namespace IS NULL;
     PERFORM prompt_cache._purge();
     RETURN true;
 END
@@ -985,7 +1118,7 @@ CREATE FUNCTION prompt_cache._namespace(
     name text, OUT wiring integer, OUT builder oid, OUT ttl bigint,
     OUT max_entries integer, OUT sliding boolean, OUT redis boolean, OUT redis_ttl bigint, OUT sound boolean,
     OUT durable boolean, OUT problem text, OUT readers oid[], OUT watched bigint[],
-    OUT storage bigint)
+    OUT storage bigint, OUT moved text)
 RETURNS SETOF record LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -994,7 +1127,7 @@ BEGIN
     SELECT n.wiring, coalesce(p.oid, 0::oid),
            (extract(epoch FROM n.ttl) * 1000000)::bigint, n.max_entries, n.sliding, n.redis,
            (extract(epoch FROM n.redis_ttl) * 1000000)::bigint,
-           NOT EXISTS (SELECT FROM prompt_cache._unsound_watches() u WHERE u.namespace = n.namespace),
+           NOT EXISTS (SELECT FROM prompt_cache._unsound_watches() u WHERE u.namespace = n.namespace) AND m.moved IS NULL,
            prompt_cache._proof_lasts()
            AND NOT EXISTS (SELECT FROM prompt_cache._watch_sources() o JOIN pg_class c ON c.oid = o.relation
                         WHERE o.namespace = n.namespace AND c.relpersistence <> 'p'),
@@ -1028,9 +1161,11 @@ BEGIN
            (SELECT coalesce(bit_xor(hashint8extended(c.relfilenode::bigint, c.oid::bigint)), 0)
               FROM (SELECT DISTINCT o.relation FROM prompt_cache._watch_sources() o
                      WHERE o.namespace = n.namespace AND NOT o.is_root) x
-              JOIN pg_class c ON c.oid = x.relation)
+              JOIN pg_class c ON c.oid = x.relation),
+           m.moved
       FROM prompt_cache.namespace n
       LEFT JOIN pg_proc p ON p.oid = to_regprocedure(n.builder)
+     CROSS JOIN LATERAL (SELECT prompt_cache._moved_columns(n.namespace)) AS m(moved)
      WHERE n.namespace = _namespace.name;
 END
 $$;
@@ -1233,6 +1368,7 @@ CREATE FUNCTION prompt_cache._drop_watch(w prompt_cache.watch) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM prompt_cache._drop_triggers(w.source, prompt_cache._watch_trigger(w));
+    DELETE FROM prompt_cache.registered_column r WHERE r.source = w.source AND r.trigger = prompt_cache._watch_trigger(w);
     DELETE FROM prompt_cache.watch x
      WHERE (x.namespace, x.source) = (w.namespace, w.source)
        AND x.key IS NOT DISTINCT FROM w.key AND x.columns IS NOT DISTINCT FROM w.columns;
@@ -1268,10 +1404,17 @@ BEGIN
     INSERT INTO prompt_cache.watch (namespace, source, key, columns, key_columns)
     VALUES (namespace, source, key, columns, key_columns)
     ON CONFLICT DO NOTHING RETURNING * INTO w;
-    IF NOT FOUND THEN
-        RETURN false;
+    IF FOUND THEN
+        PERFORM prompt_cache._put_triggers(source, prompt_cache._watch_trigger(w), prompt_cache._watch_arguments(w));
+        PERFORM prompt_cache._register_columns(source, prompt_cache._watch_trigger(w), key_columns || columns);
+    ELSE
+        SELECT x.* INTO w FROM prompt_cache.watch x
+         WHERE (x.namespace, x.source) = (_watch.namespace, _watch.source)
+           AND x.key IS NOT DISTINCT FROM _watch.key AND x.columns IS NOT DISTINCT FROM _watch.columns;
+        IF NOT prompt_cache._register_columns(source, prompt_cache._watch_trigger(w), key_columns || columns) THEN
+            RETURN false;
+        END IF;
     END IF;
-    PERFORM prompt_cache._put_triggers(source, prompt_cache._watch_trigger(w), prompt_cache._watch_arguments(w));
     UPDATE prompt_cache.namespace n SET wiring = DEFAULT WHERE n.namespace = _watch.namespace;
     IF NOT FOUND THEN  -- dropped meanwhile
         PERFORM prompt_cache._require_namespace(namespace);
@@ -1372,9 +1515,9 @@ CREATE VIEW prompt_cache.namespaces AS
                   WHERE g.namespace = n.namespace AND g.wiring = n.wiring AND g.relation IS NOT NULL ORDER BY 1) AS unwatched,
            ARRAY(SELECT g.function FROM prompt_cache._gaps() g
                   WHERE g.namespace = n.namespace AND g.wiring = n.wiring AND g.function IS NOT NULL ORDER BY 1) AS unwatched_functions,
-           w.problem IS NULL AND w.sound AS sound, w.problem
+           w.problem IS NULL AND w.sound AS sound, coalesce(w.problem, w.moved) AS problem
       FROM prompt_cache.namespace n CROSS JOIN LATERAL prompt_cache._namespace(n.namespace) w;
-COMMENT ON VIEW prompt_cache.namespaces IS 'The namespaces there are. unwatched: tables that the builder was seen to read and nothing watches, so that entries are only as fresh as their ttl. unwatched_functions: functions that it was seen to call and that read the clock, the catalogs, the session of the caller or the like; entries are only as fresh as their ttl, or not kept where they are the caller''s. sound: every trigger stands and the builder is there; otherwise nothing is stored.';
+COMMENT ON VIEW prompt_cache.namespaces IS 'The namespaces there are. unwatched: tables that the builder was seen to read and nothing watches, so that entries are only as fresh as their ttl. unwatched_functions: functions that it was seen to call and that read the clock, the catalogs, the session of the caller or the like; entries are only as fresh as their ttl, or not kept where they are the caller''s. sound: every trigger stands, the builder is there, and no other column has taken a name that watch() was given; otherwise nothing is stored, and problem says why.';
 
 ----------------------------------------------------------------------------------------------------------------------
 -- Rights
@@ -1563,9 +1706,9 @@ COMMENT ON VIEW prompt_cache.entries IS 'What this database has in memory, witho
 
 CREATE VIEW prompt_cache.attachments AS
     SELECT a.users, a.user_key, a.user_tenant, a.user_prompt, a.tenants, a.tenant_key, a.tenant_prompt,
-           w.problem IS NULL AND w.sound AS sound, w.problem
+           w.problem IS NULL AND w.sound AS sound, coalesce(w.problem, w.moved) AS problem
       FROM prompt_cache.attachment a CROSS JOIN prompt_cache._attachment() w;
-COMMENT ON VIEW prompt_cache.attachments IS 'How the chat schema is wired. sound: every trigger stands and every column is there; otherwise nothing is cached.';
+COMMENT ON VIEW prompt_cache.attachments IS 'How the chat schema is wired. sound: every trigger stands, every column is there and is the one that attach() was given; otherwise nothing is cached.';
 
 CREATE FUNCTION prompt_cache.verify(sample integer DEFAULT 1000, OUT namespace text, OUT key text, OUT tier text)
 RETURNS SETOF record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_verify';
@@ -1685,13 +1828,13 @@ CREATE FUNCTION prompt_cache.health() RETURNS jsonb
         SELECT 'critical' AS severity, 'triggers are missing or not ENABLE ALWAYS: nothing is cached' AS text
           FROM broken WHERE triggers <> '[]'
         UNION ALL
-        SELECT 'critical', problem FROM wiring WHERE problem IS NOT NULL
+        SELECT 'critical', coalesce(problem, 'nothing is cached: ' || moved) FROM wiring WHERE problem IS NOT NULL OR moved IS NOT NULL
         UNION ALL
         SELECT DISTINCT 'critical', format('namespace "%s": triggers of its watches are missing or not ENABLE ALWAYS: nothing of it is cached', namespace)
           FROM unsound
         UNION ALL
-        SELECT 'critical', format('namespace "%s": %s', n.namespace, w.problem)
-          FROM prompt_cache.namespace n CROSS JOIN LATERAL prompt_cache._namespace(n.namespace) w WHERE w.problem IS NOT NULL
+        SELECT 'critical', format('namespace "%s": %s', n.namespace, coalesce(w.problem, 'nothing of it is cached: ' || w.moved))
+          FROM prompt_cache.namespace n CROSS JOIN LATERAL prompt_cache._namespace(n.namespace) w WHERE w.problem IS NOT NULL OR w.moved IS NOT NULL
         UNION ALL
         SELECT 'degraded', format('namespace "%s": its builder reads %s, which is not watched, or not all that it reads: entries are only as fresh as their ttl', namespace, relation)
           FROM unwatched WHERE relation IS NOT NULL

@@ -104,7 +104,7 @@ PC_FUNCTION(pc_explain) {
         say(result, "in recovery: entries are proved by the stamps that this snapshot sees");
     if (!context.attachment->sound())
         say(result,
-            "nothing is stored: a trigger is missing or not ENABLE ALWAYS (see prompt_cache.health())");
+            "nothing is stored: a trigger is missing or not ENABLE ALWAYS, or another column has taken a name (see prompt_cache.health())");
     else if (context.judge.by != Judge::By::kNothing && !may_use_database(context))
         say(result, settings::database
                         ? "the table is not read: a source is unlogged or has just been redefined"
@@ -147,7 +147,7 @@ PC_FUNCTION(pc_explain_value) {
     if (context.judge.by == Judge::By::kStamps)
         say(result, "in recovery: entries are proved by the stamps that this snapshot sees");
     if (!space.sound())
-        say(result, "nothing is stored: a trigger of a watch is missing or not ENABLE ALWAYS (see prompt_cache.health())");
+        say(result, "nothing is stored: a trigger of a watch is missing or not ENABLE ALWAYS, or another column has taken a name (see prompt_cache.health())");
     FoundEntry found;
     const Verdict verdict = context.use_memory ? judge_value(context, key, found) : Verdict::kNotThere;
     const char* memory_says = context.use_memory ? describe(verdict) : "not asked";

@@ -208,6 +208,7 @@ void analyse_as_owner(Relation relation, const char* text, ExpressionObjects& ob
     const int settings = fix_settings();
     const ExpressionTree expression = analyse_expression(relation, text);
     add_objects_of(expression.tree, objects);
+    objects.columns = bms_add_members(objects.columns, expression.columns);
     if (OidIsValid(expression.stable_function)) objects.stable_function = expression.stable_function;
     restore_settings(settings);
     end_as_owner(before);

@@ -38,6 +38,7 @@ struct ExpressionObjects {
     List* numbers = NIL;               // catalog_object() of each, as integers
     List* rows = NIL;                  // cache and oid of each that is a row, as integers, in pairs
     Oid stable_function = InvalidOid;  // one of the user's, which may read tables that nobody watches
+    Bitmapset* columns = nullptr;      // that it reads, by their numbers
 };
 
 // Adds what a tree of expression_tree.hpp is made of.

@@ -96,6 +96,26 @@ is(exact($target, 'by_worker'), '60 of 60', 'all prompts are exact');
 is(source_of($target, 'by_worker', 2), 'memory', 'and cached');
 ok($target->poll_query_until('by_worker', 'SELECT count(*) = 60 FROM prompt_cache.user_prompt_cache WHERE replaced_at IS NULL AND cached_prompt = prompt_cache.build(user_id)'), 'and saved');
 
+# A restored table has other column numbers where the dumped one had lost columns: names count, until they are noted anew.
+$source->safe_psql('postgres', 'CREATE DATABASE moved TEMPLATE template0');
+$source->safe_psql('moved', q{
+    CREATE TABLE acc (gone int, id int PRIMARY KEY, uid int UNIQUE, title text);
+    ALTER TABLE acc DROP COLUMN gone;
+    INSERT INTO acc VALUES (1, 101, 'title');
+    CREATE FUNCTION title_of(key text) RETURNS text STABLE LANGUAGE sql BEGIN ATOMIC SELECT title FROM acc WHERE id = key::int; END;
+    CREATE EXTENSION prompt_cache;
+    SELECT prompt_cache.create_namespace('titles', 'title_of(text)'), prompt_cache.watch('acc', 'titles', 'id', '{id,title}'), prompt_cache.attach(users => 'acc', tenants => NULL, user_key => 'id', user_prompt => 'upper(title)')});
+my $numbers = q{SELECT string_agg(concat_ws(' ', trigger ~ 'watch', name, number), ',' ORDER BY trigger ~ 'watch', name) FROM prompt_cache.registered_column};
+my $both_sound = 'SELECT n.sound, a.sound FROM prompt_cache.namespaces n, prompt_cache.attachments a';
+is($source->safe_psql('moved', $numbers), 'f id 2,f title 4,t id 2,t title 4', 'the numbers of the columns that are named');
+$ways{plain}->('moved', 'moved', "$folder/moved");
+is($target->safe_psql('moved', $both_sound), 't|t', 'a restored database is sound');
+ok($target->poll_query_until('moved', "SELECT ($numbers) = 'f id 1,f title 3,t id 1,t title 3'"), 'a worker notes the numbers that the columns have now');
+is($target->safe_psql('moved', $both_sound), 't|t', 'and it stays sound');
+is($target->safe_psql('moved', q{SELECT count(*) FROM prompt_cache.fetch_many('titles', '{1}') f WHERE f.value = 'title'}), 1, 'and answers');
+$target->safe_psql('moved', 'ALTER TABLE acc RENAME id TO legacy_id; ALTER TABLE acc RENAME uid TO id');
+is($target->safe_psql('moved', $both_sound), 'f|f', 'until another column takes a name');
+
 $source->stop;
 $target->stop;
 done_testing();

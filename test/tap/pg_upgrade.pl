@@ -48,6 +48,10 @@ for my $preload ('prompt_cache', '')
         is($new->safe_psql($database, "SET ROLE reader_$database; SELECT prompt_cache.prompt_key('" . key($type, 2) . "') IS NOT NULL"), 't', "$database: rights are kept");
         $new->safe_psql($database, "UPDATE users SET system_prompt = 'after' WHERE user_id = '" . key($type, 2) . "'");
         like(answer($new, $database, 2, $type), qr/^built\|.*after$/s, "$database: a change is seen");
+        my $sound = 'SELECT sound, problem IS NULL FROM prompt_cache.attachments';
+        is($new->safe_psql($database, $sound), 't|t', "$database: the attachment is sound");
+        $new->safe_psql($database, 'ALTER TABLE users ADD draft text; ALTER TABLE users RENAME system_prompt TO before; ALTER TABLE users RENAME draft TO system_prompt');
+        is($new->safe_psql($database, $sound), 'f|f', "$database: which columns attach() named is kept");
     }
     $new->stop;
 }
