@@ -1,5 +1,7 @@
 -- A watch names columns, and so does attach(). Where another column has taken a name, nobody can say which one was meant: a view and a
 -- BEGIN ATOMIC body go on reading the column that they were made for, a query in text reads the one of the name.
+DROP EXTENSION prompt_cache;   -- topics share one database: begin with a fresh extension
+CREATE EXTENSION prompt_cache;
 CREATE FUNCTION look(space text, k text, OUT source text, OUT exact boolean) LANGUAGE sql STABLE AS $$
     SELECT f.source, f.value IS NOT DISTINCT FROM prompt_cache.rebuild(space, k) FROM prompt_cache.fetch_many(space, ARRAY[k]) f
 $$;
