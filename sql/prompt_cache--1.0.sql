@@ -360,7 +360,8 @@ COMMENT ON FUNCTION prompt_cache._expression_columns(oid, text) IS 'The columns 
 
 -- Where a registered name belongs to another column now, while the column that had it is still there under another name, views and
 -- SQL-standard function bodies read the one and text reads the other: nobody knows which one was meant. Where the old column is gone, the new
--- one is. Where the name is gone, triggers invalidate everything.
+-- one is. Where the name is gone, triggers invalidate everything. What is attached is read by our own queries, which name columns as the
+-- triggers do: prompts stay exact, and are cached.
 CREATE FUNCTION prompt_cache._moved_columns(space text) RETURNS text
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -424,7 +425,7 @@ BEGIN
                               WHERE c.relkind NOT IN ('r', 'p'))
                 THEN 'a source is not a table any more'
            END,
-           NOT EXISTS (SELECT FROM prompt_cache._unsound_sources()) AND m.moved IS NULL,
+           NOT EXISTS (SELECT FROM prompt_cache._unsound_sources()),
            prompt_cache._proof_lasts()
            AND NOT EXISTS (SELECT FROM prompt_cache._sources() s JOIN pg_class c ON c.oid = s.relation WHERE c.relpersistence <> 'p'),
            ARRAY(SELECT s.relation FROM prompt_cache._sources() s
@@ -444,7 +445,10 @@ BEGIN
      CROSS JOIN LATERAL (SELECT prompt_cache._usable_key(t.oid, a.tenant_key)) AS tt(name)
      CROSS JOIN LATERAL prompt_cache._prompt_objects(u.oid, a.user_prompt) AS up
      CROSS JOIN LATERAL prompt_cache._prompt_objects(t.oid, a.tenant_prompt) AS tp
-     CROSS JOIN LATERAL (SELECT prompt_cache._moved_columns(NULL)) AS m(moved);
+     CROSS JOIN LATERAL (SELECT CASE WHEN EXISTS (  -- mostly not; one probe of an index a column
+                             SELECT FROM prompt_cache.registered_column r
+                              WHERE r.name <> (SELECT c.attname FROM pg_attribute c
+                                                WHERE c.attrelid = r.source AND c.attnum = r.number AND NOT c.attisdropped)) THEN prompt_cache._moved_columns(NULL) END) AS m(moved);
 END
 $$;
 COMMENT ON FUNCTION prompt_cache._attachment() IS 'The wiring as a lookup needs it: builder queries, owners, sources and whether every trigger stands.';
@@ -1165,7 +1169,10 @@ BEGIN
            m.moved
       FROM prompt_cache.namespace n
       LEFT JOIN pg_proc p ON p.oid = to_regprocedure(n.builder)
-     CROSS JOIN LATERAL (SELECT prompt_cache._moved_columns(n.namespace)) AS m(moved)
+     CROSS JOIN LATERAL (SELECT CASE WHEN EXISTS (
+                             SELECT FROM prompt_cache.registered_column r
+                              WHERE r.name <> (SELECT c.attname FROM pg_attribute c
+                                                WHERE c.attrelid = r.source AND c.attnum = r.number AND NOT c.attisdropped)) THEN prompt_cache._moved_columns(n.namespace) END) AS m(moved)
      WHERE n.namespace = _namespace.name;
 END
 $$;
@@ -1708,7 +1715,7 @@ CREATE VIEW prompt_cache.attachments AS
     SELECT a.users, a.user_key, a.user_tenant, a.user_prompt, a.tenants, a.tenant_key, a.tenant_prompt,
            w.problem IS NULL AND w.sound AS sound, coalesce(w.problem, w.moved) AS problem
       FROM prompt_cache.attachment a CROSS JOIN prompt_cache._attachment() w;
-COMMENT ON VIEW prompt_cache.attachments IS 'How the chat schema is wired. sound: every trigger stands, every column is there and is the one that attach() was given; otherwise nothing is cached.';
+COMMENT ON VIEW prompt_cache.attachments IS 'How the chat schema is wired. sound: every trigger stands and every column is there; otherwise nothing is cached. problem says so too where another column has taken a name that attach() was given.';
 
 CREATE FUNCTION prompt_cache.verify(sample integer DEFAULT 1000, OUT namespace text, OUT key text, OUT tier text)
 RETURNS SETOF record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pc_verify';
@@ -1828,7 +1835,9 @@ CREATE FUNCTION prompt_cache.health() RETURNS jsonb
         SELECT 'critical' AS severity, 'triggers are missing or not ENABLE ALWAYS: nothing is cached' AS text
           FROM broken WHERE triggers <> '[]'
         UNION ALL
-        SELECT 'critical', coalesce(problem, 'nothing is cached: ' || moved) FROM wiring WHERE problem IS NOT NULL OR moved IS NOT NULL
+        SELECT 'critical', problem FROM wiring WHERE problem IS NOT NULL
+        UNION ALL
+        SELECT 'degraded', moved FROM wiring WHERE moved IS NOT NULL
         UNION ALL
         SELECT DISTINCT 'critical', format('namespace "%s": triggers of its watches are missing or not ENABLE ALWAYS: nothing of it is cached', namespace)
           FROM unsound

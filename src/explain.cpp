@@ -104,7 +104,7 @@ PC_FUNCTION(pc_explain) {
         say(result, "in recovery: entries are proved by the stamps that this snapshot sees");
     if (!context.attachment->sound())
         say(result,
-            "nothing is stored: a trigger is missing or not ENABLE ALWAYS, or another column has taken a name (see prompt_cache.health())");
+            "nothing is stored: a trigger is missing or not ENABLE ALWAYS (see prompt_cache.health())");
     else if (context.judge.by != Judge::By::kNothing && !may_use_database(context))
         say(result, settings::database
                         ? "the table is not read: a source is unlogged or has just been redefined"
