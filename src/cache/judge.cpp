@@ -53,6 +53,12 @@ bool older_ones_have_told(core::Xid since) {
 }  // namespace
 
 bool decide_by_marks(const Judge& judge, const Dependency& dependency) noexcept {
+    if (is_wide(dependency.slot())) {
+        const core::WideSlot slot = wide_slot(dependency.slot());
+        if (!slot.hit(dependency.gen(), judge.view, view_of_now)) return false;
+        hit_behind_local |= slot.has_pending();
+        return true;
+    }
     const core::SlotHistory history = shared.slots[dependency.slot()].read();
     if (!history.hit(dependency.gen(), judge.view)) return false;
     hit_behind_local |= history.gen != dependency.gen();
@@ -68,32 +74,35 @@ bool take_hit_behind() noexcept {
 std::optional<Dependency> depend_on(const Judge& judge, Tag tag) {
     if (judge.by == Judge::By::kStamps) return Dependency(stamp_under(tag, judge));
     if (judge.by != Judge::By::kMarks) return std::nullopt;
-    const std::optional<std::uint64_t> gen = slot_of(tag).read_locked().store_generation(judge.view);
+    const std::optional<std::uint64_t> gen = store_generation(tag, judge.view);
     if (!gen) return std::nullopt;
-    return Dependency(slot_number(MyDatabaseId, tag), *gen);
+    return Dependency(slot_number(tag), *gen);
 }
 
 bool has_heard_of_ddl(const Judge& judge) {
     static Oid database_local = InvalidOid;
-    static std::uint64_t heard_local = 0;  // the generation of `*` up to which everything has been read
+    static std::uint64_t heard_local = 0;  // the generation of `*` whose ended writers have all been heard of
     if (judge.by == Judge::By::kStamps) return replay_has_told(judge);
     AcceptInvalidationMessages();
     if (judge.by != Judge::By::kMarks) return true;
-    const core::SlotHistory history = star_slot().read();
-    if (database_local == MyDatabaseId && heard_local == history.gen) return true;
+    const core::WideSlot star = wide_slot(Wide::kAll);
+    // In this order: who moves in between has started another generation.
+    if (database_local == MyDatabaseId && !star.has_unmoved(judge.view) && heard_local == star.gen()) return true;
 
-    const auto has_sent = [&](core::Xid writer) {
+    const std::uint64_t gen = star.gen();
+    auto* ended = static_cast<core::Xid*>(
+        palloc((shared.wide_ids + core::WideSlot::kRecent + 1) * sizeof(core::Xid)));
+    const std::size_t count = star.ended_ids(judge.view, ended);
+    const bool all_sent = std::all_of(ended, ended + count, [](core::Xid writer) {
         const auto xid = static_cast<TransactionId>(writer);
-        return !TransactionIdIsNormal(xid) || TransactionIdIsCurrentTransactionId(xid) ||
-               !judge.view.complete(writer) || has_released_locks(xid);
-    };
-    if (!std::all_of(history.xid, history.xid + history.n, has_sent) || !has_sent(history.dropped_max_xid) ||
-        (applies(Rule::kBootBound) && !older_ones_have_told(judge.since)))
-        return false;
+        return TransactionIdIsCurrentTransactionId(xid) || has_released_locks(xid);
+    });
+    pfree(ended);
+    if (!all_sent || (applies(Rule::kBootBound) && !older_ones_have_told(judge.since))) return false;
     AcceptInvalidationMessages();
-    if (history.all_complete(judge.view)) {
+    if (star.sees_all_ended(judge.view, view_of_now) && star.gen() == gen) {
         database_local = MyDatabaseId;
-        heard_local = history.gen;
+        heard_local = gen;
     }
     return true;
 }

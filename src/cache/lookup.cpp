@@ -201,7 +201,7 @@ bool may_use_stamps(const LookupContext& context) noexcept {
     const Attachment& wiring = *context.attachment;
     if (!wiring.sound() || !wiring.durable() || !wiring.dependency) return false;
     return context.judge.by == Judge::By::kStamps ||
-           (context.judge.by == Judge::By::kMarks && star_slot().read().all_complete(context.judge.view));
+           (context.judge.by == Judge::By::kMarks && sees_all_ended(Wide::kAll, context.judge.view));
 }
 
 bool may_use_database(const LookupContext& context) noexcept {

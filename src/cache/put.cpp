@@ -32,11 +32,10 @@ struct PutJudge {
 
 std::optional<Dependency> depend_for_put(const void* context, Tag tag) {
     const auto* judge = static_cast<const PutJudge*>(context);
-    const core::SlotHistory history = slot_of(tag).read_locked();
-    const auto gen = applies(Rule::kLeaseWhole) ? history.put_generation(judge->view, judge->own)
-                                                : history.store_generation(judge->view);
+    const auto gen = applies(Rule::kLeaseWhole) ? put_generation(tag, judge->view, judge->own)
+                                                : store_generation(tag, judge->view);
     if (!gen) return std::nullopt;
-    return Dependency(slot_number(MyDatabaseId, tag), *gen);
+    return Dependency(slot_number(tag), *gen);
 }
 
 core::Xid own_xid() noexcept {

@@ -21,8 +21,8 @@ struct AnswerLocal {
     Oid source;
     bool valid;
     LocalTransactionId transaction;
-    std::uint64_t star_marks;
-    std::uint64_t namespace_marks;
+    std::uint64_t star_generation;
+    std::uint64_t namespaces_generation;
 };
 HTAB* answers_local = nullptr;
 
@@ -53,15 +53,19 @@ AnswerLocal& answer_for(Oid relation, Oid trigger) {
     return *answer;
 }
 
-std::uint64_t marks_of(core::SlotShared& slot) noexcept {
-    return slot.gen.load(std::memory_order_acquire);
+// A writer that has marked and ended is pending, until a store moves it, which begins a new generation.
+bool is_unmarked_since(Wide which, std::uint64_t generation) noexcept {
+    const core::WideSlot slot = wide_slot(which);
+    const bool pending = slot.has_pending();
+    std::atomic_thread_fence(std::memory_order_acquire);  // the other way round a move could fall in between
+    return !pending && slot.gen() == generation;
 }
 
 bool holds(const AnswerLocal& answer) noexcept {
     if (!answer.valid) return false;
     if (answer.transaction == local_transaction_id()) return true;
-    return shared && answer.star_marks == marks_of(star_slot()) &&
-           answer.namespace_marks == marks_of(slot_of(Tag(TagKind::kNamespace)));
+    return shared && is_unmarked_since(Wide::kAll, answer.star_generation) &&
+           is_unmarked_since(Wide::kNamespaces, answer.namespaces_generation);
 }
 
 // Compares the trigger's arguments with those of a registration, one after the other.
@@ -154,9 +158,9 @@ std::optional<Oid> look_up(Relation relation, const Trigger& trigger) {
 Registration registration_of(Relation relation, const Trigger& trigger) {
     AnswerLocal& answer = answer_for(RelationGetRelid(relation), trigger.tgoid);
     if (holds(answer)) return {OidIsValid(answer.source) ? Registered::kYes : Registered::kNo, answer.source};
-    // Marks first: a registration that commits after the look-up has been counted, or will be.
-    const std::uint64_t star_marks = shared ? marks_of(star_slot()) : 0;
-    const std::uint64_t namespace_marks = shared ? marks_of(slot_of(Tag(TagKind::kNamespace))) : 0;
+    // Before the look-up, which sees whatever has begun these generations.
+    const std::uint64_t star_generation = shared ? wide_slot(Wide::kAll).gen() : 0;
+    const std::uint64_t namespaces_generation = shared ? wide_slot(Wide::kNamespaces).gen() : 0;
     answer.valid = true;  // a message that arrives on the way takes it back
     const std::optional<Oid> source = look_up(relation, trigger);
     if (!source) {
@@ -165,8 +169,8 @@ Registration registration_of(Relation relation, const Trigger& trigger) {
     }
     answer.source = *source;
     answer.transaction = local_transaction_id();
-    answer.star_marks = star_marks;
-    answer.namespace_marks = namespace_marks;
+    answer.star_generation = star_generation;
+    answer.namespaces_generation = namespaces_generation;
     return {OidIsValid(*source) ? Registered::kYes : Registered::kNo, *source};
 }
 

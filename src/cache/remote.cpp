@@ -39,7 +39,7 @@ StampedTag stamped(const RemoteContext& context, Tag tag) {
 // would carry the stamp of before, and be taken for exact by a server that has not got that far, or was set
 // back. A primary asks the slot of `*`, a standby whether its stamp is still what a snapshot of now sees.
 bool may_outlive(const RemoteContext& context) {
-    if (context.judge.by == Judge::By::kMarks) return star_slot().read().all_complete(context.judge.view);
+    if (context.judge.by == Judge::By::kMarks) return sees_all_ended(Wide::kAll, context.judge.view);
     if (context.judge.by != Judge::By::kStamps || IsInParallelMode()) return false;
     const Tag star(TagKind::kAll);
     const Stamp seen = stamp_under(star, context.judge);

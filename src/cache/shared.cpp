@@ -7,6 +7,10 @@
 #include "pg/settings.hpp"
 #include "tier/redis_shared.hpp"
 
+extern "C" {
+#include "access/twophase.h"
+}
+
 namespace prompt_cache {
 
 SharedMemory shared;
@@ -24,6 +28,7 @@ core::Layout layout() {
     const std::uint64_t namespaces = std::clamp<std::uint64_t>(bytes / kBytesPerPartition, 8, kMaxPartitions - 1);
     return core::lay_out({.bytes = bytes,
                           .slots = static_cast<std::uint64_t>(settings::slots),
+                          .wide_ids = static_cast<std::uint64_t>(MaxBackends + max_prepared_xacts),
                           .partitions = 1 + namespaces,
                           .control_bytes = sizeof(ControlShared),
                           .partition_bytes = sizeof(PartitionShared),
@@ -47,6 +52,9 @@ void find_addresses(ControlShared* control) {
     shared.uses = reinterpret_cast<std::atomic<std::uint8_t>*>(base + layout.uses_offset);
     shared.arena_base = base + layout.arena_offset;
     shared.slot_mask = static_cast<std::uint32_t>(layout.slots - 1);
+    shared.wide_lines = static_cast<std::uint32_t>(layout.wide_lines);
+    shared.wide_end = static_cast<std::uint32_t>(layout.wide_lines * layout.wide_slots);
+    shared.wide_ids = static_cast<std::uint32_t>(layout.wide_ids);
     shared.bucket_mask = static_cast<std::uint32_t>(layout.buckets - 1);
     shared.ghost_count = static_cast<std::uint32_t>(layout.ghosts);
     shared.units = static_cast<std::uint32_t>(layout.units);

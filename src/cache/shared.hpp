@@ -21,6 +21,8 @@
 #include "core/slot.hpp"
 #include "core/statistics.hpp"
 #include "pg/hidden_inputs.hpp"
+#include "core/wide_slot.hpp"
+#include "pg/postgres.hpp"
 
 namespace prompt_cache {
 
@@ -101,6 +103,9 @@ struct SharedMemory {
     LeasesShared* leases = nullptr;
     LWLock* leases_lock = nullptr;
     std::uint32_t slot_mask = 0;
+    std::uint32_t wide_end = 0;  // slots below are lines of wide ones, wide_lines each, with room for wide_ids
+    std::uint32_t wide_lines = 0;
+    std::uint32_t wide_ids = 0;
     std::uint32_t bucket_mask = 0;
     std::uint32_t ghost_count = 0;
     std::uint32_t units = 0;

@@ -238,14 +238,6 @@ void install_transaction_hooks() {
 
 namespace {
 
-// A write fires the triggers that the table has now, not those that the writer's snapshot sees: after somebody's
-// DISABLE TRIGGER or unwatch() none speaks of it, while under the snapshot all seems to stand. Who disables waits for
-// writers of the table to end, and marks before it lets the next ones in.
-bool may_write_unseen(const core::SnapshotView& view) noexcept {
-    if (!applies(Rule::kUnseenDdl) || !TransactionIdIsValid(GetTopTransactionIdIfAny())) return false;
-    return !star_slot().read().all_complete(view) || !slot_of(Tag(TagKind::kNamespace)).read().all_complete(view);
-}
-
 Bypass why_bypass(const Judge& judge) noexcept {
     if (!shared) return Bypass::kNotPreloaded;
     if (!judge.snapshot) return Bypass::kNoSnapshot;
@@ -256,7 +248,6 @@ Bypass why_bypass(const Judge& judge) noexcept {
     if (applies(Rule::kStatementInFlight) && statement_in_flight(judge.snapshot))
         return Bypass::kStatementInFlight;
     if (everything_is_dirty()) return Bypass::kOwnChanges;
-    if (may_write_unseen(judge.view)) return Bypass::kUnseenDdl;
     if (IsolationIsSerializable()) return Bypass::kSerializable;
     return Bypass::kNone;
 }
@@ -266,7 +257,10 @@ Bypass why_bypass(const Judge& judge) noexcept {
 Judge open_judge() {
     Judge judge;
     judge.snapshot = caller_snapshot();
-    if (judge.snapshot) judge.view = view_of(judge.snapshot);
+    if (judge.snapshot) {
+        judge.view = view_of(judge.snapshot);
+        reserve_view_of_now();
+    }
     if (shared) judge.since = primary_since();
     judge.bypass = why_bypass(judge);
     if (judge.bypass == Bypass::kNone) judge.by = judge.since == 0 ? Judge::By::kStamps : Judge::By::kMarks;
@@ -371,8 +365,6 @@ const char* describe(Bypass reason) noexcept {
             return "this transaction has changed everything";
         case Bypass::kOwnDdl:
             return "this transaction has changed the definition of a source";
-        case Bypass::kUnseenDdl:
-            return "this transaction writes, and its snapshot is of before a change of a definition";
     }
     return "";
 }

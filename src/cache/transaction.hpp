@@ -22,7 +22,6 @@ enum class Bypass {
     kPremarked,          // own marks are set already
     kOwnChanges,         // so much that everything counts as changed, or attach(), or clear()
     kOwnDdl,             // own uncommitted DDL on a source
-    kUnseenDdl,          // a transaction that writes, with a snapshot of before others' DDL
 };
 
 const char* describe(Bypass reason) noexcept;

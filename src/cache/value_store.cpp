@@ -52,7 +52,7 @@ bool may_use_redis(const ValueContext& context, const BuildLocal& build) {
         !build.space.dependency)
         return false;
     return context.judge.by == Judge::By::kStamps ||
-           (context.judge.by == Judge::By::kMarks && star_slot().read().all_complete(context.judge.view));
+           (context.judge.by == Judge::By::kMarks && sees_all_ended(Wide::kAll, context.judge.view));
 }
 
 // What an entry of Redis hangs on besides its own tag and `*`.
@@ -89,7 +89,7 @@ void store_in_memory(const ValueContext& context, const BuildLocal& build, const
         const Tag prefix = prefix_tag(build.space.name());
         const core::SlotHistory history = slot_of(prefix).read_locked();
         if (applies(Rule::kPrefixAtStore) && history.store_generation(context.judge.view) != history.gen) return;
-        unless_marked = Dependency(slot_number(MyDatabaseId, prefix), history.gen);
+        unless_marked = Dependency(slot_number(prefix), history.gen);
     }
     PC_PAUSE("check|publish");
     const ValueToStore entry{

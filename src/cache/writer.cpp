@@ -138,8 +138,6 @@ void before_end_of_transaction(bool prepares) {
         if (!dropped_local) insert_nonces(tags);  // else their table is gone with the extension
         if (shared) saving::note_nonces(tags.size());
         feed::note(tags, writer);
-        // TRUNCATE and rewrites are seen by every snapshot: older entries die for everybody.
-        if (ddl || dropped_local) mark_tags({&all, 1}, core::kFrozenXid);
         if (applies(Rule::kMarkBeforeEnd)) mark_tags(tags, writer);
         for (const DirtyPrefixLocal* one = prefixes_local; one; one = one->next) drop_prefix(one->name, one->prefix);
     }

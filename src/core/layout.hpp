@@ -2,7 +2,8 @@
 //
 //   control | partitions | slots | buckets | ghosts | fixed parts | uses | arena
 //
-// Slots take a quarter at most. Buckets and ghosts go with the number of entries that fit, taking 256 bytes as a
+// Slots take a quarter at most; their first lines, a sixty-fourth or as many as sixteen need, are wide ones
+// (wide_slot.hpp), two a database. Buckets and ghosts go with the number of entries that fit, taking 256 bytes as a
 // small one. The arena gets the rest, as far as it can use it: a memory_size beyond that is not taken.
 //
 // Indices are 32 bits wide. Every number here stays below 2^31, whatever the settings are, so that a loop over
@@ -18,6 +19,7 @@
 #include "arena.hpp"
 #include "eviction.hpp"
 #include "slot.hpp"
+#include "wide_slot.hpp"
 
 namespace prompt_cache::core {
 
@@ -26,6 +28,7 @@ inline constexpr std::size_t kFixedParts = 4;
 struct LayoutWish {
     std::uint64_t bytes;  // memory_size
     std::uint64_t slots;
+    std::uint64_t wide_ids;  // how many transactions may run at once
     std::uint64_t partitions;
     std::uint64_t control_bytes;
     std::uint64_t partition_bytes;
@@ -35,6 +38,7 @@ struct LayoutWish {
 
 struct Layout {
     std::uint64_t partitions, slots, buckets, ghosts, units;  // how many; slots and buckets are powers of two
+    std::uint64_t wide_slots, wide_lines, wide_ids;  // the lines of each, and the ids it has room for
     std::uint64_t partitions_offset, slots_offset, buckets_offset, ghosts_offset;
     std::array<std::uint64_t, kFixedParts> fixed_offset;
     std::uint64_t uses_offset, arena_offset;
@@ -52,6 +56,13 @@ constexpr Layout lay_out(const LayoutWish& wish) noexcept {
     layout.partitions = wish.partitions;
     layout.slots = std::bit_ceil(wish.slots);
     while (layout.slots > 1024 && layout.slots * sizeof(SlotShared) > wish.bytes / 4) layout.slots /= 2;
+
+    // Two take an eighth at most, so that there is a pair at all.
+    layout.wide_ids = wish.wide_ids;
+    while (WideSlot::lines(layout.wide_ids) > layout.slots / 16) layout.wide_ids /= 2;
+    layout.wide_lines = WideSlot::lines(layout.wide_ids);
+    const std::uint64_t wide = std::max(layout.slots / 64, std::min(layout.slots / 8, 16 * layout.wide_lines));
+    layout.wide_slots = wide / layout.wide_lines / 2 * 2;
 
     std::uint64_t at = 0;
     const auto take = [&at](std::uint64_t bytes) {

@@ -21,7 +21,6 @@ enum class Rule : std::uint32_t {
     kBootAtPromotion,    // the bound is taken after recovery ended, not before
     kOwnDirty,           // own uncommitted changes bypass
     kOwnDdl,             // own uncommitted DDL on a tracked relation bypasses
-    kUnseenDdl,          // who writes bypasses where its snapshot does not see all DDL: it fires the triggers of now
     kStatementInFlight,  // own statement still writing bypasses
     kPremarkedNonce,     // a write after the own PRE_COMMIT leaves nonce and mark at once
     kVacuum,             // VACUUM and ANALYZE are no change
@@ -34,6 +33,9 @@ enum class Rule : std::uint32_t {
     kCallersSession,     // what a builder made of the session of its caller is not stored
     kOwnOrder,           // a put value has seen every change that its own transaction makes of its tags
     kPutAsBuilt,         // where there is a builder, a value is put only if it is what the builder gives
+    kPendingRuns,        // whoever has marked `*` and not been seen to end must still be running now
+    kEndedGeneration,    // a writer of `*` that is seen to have ended starts a new generation
+    kEndedSeen,          // writers of `*` that have ended must be complete
     kCount
 };
 

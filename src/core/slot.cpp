@@ -10,6 +10,8 @@ namespace {
 
 constexpr std::uint32_t kSettledBit = 1u << 31;
 
+}  // namespace
+
 // The lock's holder runs a dozen instructions; a waiter that still does not get through has found it
 // preempted.
 void pause_or_yield(unsigned& spins) noexcept {
@@ -22,12 +24,9 @@ void pause_or_yield(unsigned& spins) noexcept {
 #endif
 }
 
-}  // namespace
-
 bool SlotHistory::push(Xid writer, const Moment* moment) noexcept {
-    if (writer != kFrozenXid)
-        for (unsigned i = 0; i < n; i++)
-            if (xid[i] == writer) return false;
+    for (unsigned i = 0; i < n; i++)
+        if (xid[i] == writer) return false;
     if (n == kSlotIds)
         drop(xid[kSlotIds - 1], moment);
     else
@@ -85,13 +84,6 @@ std::optional<std::uint64_t> SlotHistory::put_generation(const SnapshotView& sna
     const bool own_is_newest = own != 0 && n > 0 && xid[0] == own;
     if (own_is_newest ? dropped_max_xid >= snapshot.xmin : !dropped_complete(snapshot)) return std::nullopt;
     return gen;
-}
-
-bool SlotHistory::all_complete(const SnapshotView& snapshot) const noexcept {
-    if (max_xid < snapshot.xmin) return true;
-    for (unsigned i = 0; i < n; i++)
-        if (!snapshot.complete(xid[i])) return false;
-    return dropped_complete(snapshot);
 }
 
 std::uint32_t SlotShared::lock() noexcept {

@@ -1,7 +1,7 @@
 // Slots: which writers changed a tag, and whether an entry is exact for a snapshot.
 //
-// A tag (a user's row, a tenant's row, the application prompt, or `*` for anything in the database) is hashed
-// to a slot. A writer X marks the slots of its tags before it commits: the slot counts the mark (`gen`) and
+// A tag (a user's row, a tenant's row, the application prompt) is hashed to a slot. `*`, for anything in the
+// database, has a slot of another kind (wide_slot.hpp). A writer X marks the slots of its tags before it commits: the slot counts the mark (`gen`) and
 // remembers X as the newest of four ids. An entry carries the generation it was built at. Two facts make the
 // verdict exact:
 //
@@ -32,8 +32,10 @@
 namespace prompt_cache::core {
 
 using Xid = std::uint64_t;            // a top-level transaction id with its epoch
-inline constexpr Xid kFrozenXid = 2;  // complete for every snapshot: the mark of DDL that is not MVCC
 inline constexpr unsigned kSlotIds = 4;
+
+// For who waits for a slot whose lock is taken.
+void pause_or_yield(unsigned& spins) noexcept;
 
 // What a lookup needs of an MVCC snapshot. `running` holds the low halves of the ids in [xmin, xmax) that
 // were running; the range is narrower than 2^31, so a low half names one id. Points into the snapshot, owns
@@ -76,15 +78,14 @@ struct SlotHistory {
     std::uint32_t n = 0;               // how many of xid[] are filled
     Xid xid[kSlotIds] = {0, 0, 0, 0};  // newest first
 
-    // Remembers one more writer. A writer that is remembered already changes nothing; DDL marks always count.
+    // Remembers one more writer. A writer that is remembered already changes nothing.
     // Without a moment an id that is pushed out counts as running.
     bool push(Xid writer, const Moment* moment = nullptr) noexcept;
 
-    // Are all ids that were pushed out complete for the snapshot? The mark of non-MVCC DDL is complete for
-    // everybody and tells nothing about when a snapshot was taken.
+    // Are all ids that were pushed out complete for the snapshot?
     bool dropped_complete(const SnapshotView& snapshot) const noexcept {
         return dropped_max_xid < snapshot.xmin ||
-               (settled && xid[0] != kFrozenXid && snapshot.complete(xid[0]));
+               (settled && snapshot.complete(xid[0]));
     }
 
     // Is an entry of generation `entry_gen` exactly what a build under `snapshot` would give?
@@ -98,9 +99,6 @@ struct SlotHistory {
     // writer `own` (0 = none) has changed itself: every other id must be complete, since a writer that was
     // running for the snapshot may have ended before the value was made.
     std::optional<std::uint64_t> put_generation(const SnapshotView& snapshot, Xid own) const noexcept;
-
-    // Does the snapshot see every writer this slot ever had?
-    bool all_complete(const SnapshotView& snapshot) const noexcept;
 
   private:
     void drop(Xid dropped, const Moment* moment) noexcept;
@@ -130,12 +128,13 @@ struct alignas(64) SlotShared {
     SlotHistory read_locked() noexcept;                    // the same, under the lock
     bool mark(Xid writer, const Moment& moment) noexcept;  // false: the writer was remembered already
 
+    std::uint32_t lock() noexcept;
+    void unlock(std::uint32_t seq_before) noexcept;
+
   private:
 #ifdef PROMPT_CACHE_TEST
     bool mark_in_halves(Xid writer, const Moment& moment) noexcept;
 #endif
-    std::uint32_t lock() noexcept;
-    void unlock(std::uint32_t seq_before) noexcept;
     SlotHistory copy() const noexcept;
     void assign(const SlotHistory& history) noexcept;
 };

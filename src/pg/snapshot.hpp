@@ -4,6 +4,10 @@
 #include "core/slot.hpp"
 #include "pg/postgres.hpp"
 
+extern "C" {
+#include "storage/procarray.h"
+}
+
 namespace prompt_cache {
 
 // A 32-bit id of this moment with its epoch. Ids in snapshots lie within 2^31 of the next id.
@@ -28,6 +32,21 @@ inline core::SnapshotView view_of(Snapshot snapshot) noexcept {
     view.xmax = full_xid(snapshot->xmax);
     view.running = running_in(snapshot);
     return view;
+}
+
+// A snapshot of now, which is not kept: who runs, where the caller's own snapshot may be old. Not the server's
+// GetLatestSnapshot(), which may raise errors and is not for parallel workers. Where nothing has ended since the last call it is
+// the last one. Only while the caller has a snapshot, after reserve_view_of_now(). The next call overwrites it.
+inline SnapshotData& snapshot_of_now() noexcept {
+    static SnapshotData now_local{};
+    return now_local;
+}
+inline core::SnapshotView view_of_now() noexcept {
+    return view_of(GetSnapshotData(&snapshot_of_now()));
+}
+// Takes the memory for it, once: nothing else there can raise an error.
+inline void reserve_view_of_now() {
+    if (!snapshot_of_now().xip) GetSnapshotData(&snapshot_of_now());
 }
 
 // Two snapshots of one backend with the same identity see the same rows. To count what was running would not do:

@@ -11,13 +11,15 @@ using prompt_cache::core::Arena;
 using prompt_cache::core::lay_out;
 using prompt_cache::core::Layout;
 using prompt_cache::core::LayoutWish;
+using prompt_cache::core::WideSlot;
 
 constexpr std::uint64_t kMB = std::uint64_t{1} << 20;
 constexpr std::uint64_t kMostBytes = std::uint64_t{INT32_MAX} * 1024;
 
-LayoutWish wish(std::uint64_t bytes, std::uint64_t slots) {
+LayoutWish wish(std::uint64_t bytes, std::uint64_t slots, std::uint64_t ids = 140) {
     return {.bytes = bytes,
             .slots = slots,
+            .wide_ids = ids,
             .partitions = 200,
             .control_bytes = 2048,
             .partition_bytes = 24000,
@@ -70,6 +72,24 @@ TEST(Layout, PartsFollowEachOtherAndFit) {
             ASSERT_LE(layout.bytes, bytes);
             ASSERT_LE(layout.slots * 64, std::max<std::uint64_t>(bytes / 4, 1024 * 64));
         }
+}
+
+// Wide slots come in pairs, there is one pair at least, and they leave most lines to the others.
+TEST(Layout, WideSlots) {
+    for (const std::uint64_t slots : {1024, 4096, 65536, 16 * 1024 * 1024})
+        for (const std::uint64_t ids : {20, 140, 1100, 262143 + 262143}) {
+            const Layout layout = lay_out(wish(std::uint64_t{1} << 34, slots, ids));
+            ASSERT_GE(layout.wide_slots, 2u);
+            ASSERT_EQ(layout.wide_slots % 2, 0u);
+            ASSERT_EQ(layout.wide_lines, WideSlot::lines(layout.wide_ids));
+            ASSERT_LE(layout.wide_slots * layout.wide_lines, slots / 8);
+            ASSERT_LE(layout.wide_ids, ids);
+            ASSERT_GE(layout.wide_ids, std::min<std::uint64_t>(ids, slots / 8));
+        }
+    const Layout usual = lay_out(wish(64 * kMB, 65536));
+    EXPECT_EQ(usual.wide_ids, 140u);
+    EXPECT_GE(usual.wide_slots, 32u);
+    EXPECT_LE(usual.wide_slots * usual.wide_lines, 65536u / 64);
 }
 
 // The parts grow with the whole, up to what the arena can use; no memory is taken that nothing uses.

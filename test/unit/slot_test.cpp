@@ -16,7 +16,6 @@
 
 namespace {
 
-using prompt_cache::core::kFrozenXid;
 using prompt_cache::core::kSlotIds;
 using prompt_cache::core::removed_rules;
 using prompt_cache::core::Rule;
@@ -56,7 +55,6 @@ TEST(Slot, CompleteIsDecidedByTheSnapshotAlone) {
     const SnapshotView view = snapshot;
     for (Xid xid = 90; xid < 120; ++xid)
         EXPECT_EQ(view.complete(xid), xid < 110 && xid != 100 && xid != 105) << xid;
-    EXPECT_TRUE(view.complete(kFrozenXid));
     EXPECT_FALSE(view.complete(~Xid{0}));
 }
 
@@ -99,7 +97,6 @@ TEST(Slot, EmptySlotHitsForEverySnapshot) {
     const SlotHistory slot;
     EXPECT_TRUE(slot.hit(0, Snapshot(3, 3, {})));
     EXPECT_EQ(slot.store_generation(Snapshot(3, 3, {})), 0u);
-    EXPECT_TRUE(slot.all_complete(Snapshot(3, 3, {})));
 }
 
 TEST(Slot, EntryBeforeTheMark) {
@@ -123,7 +120,6 @@ TEST(Slot, EntryInTheMiddle) {
     const Snapshot snapshot(102, 104, {102, 103});
     for (std::uint64_t gen = 0; gen <= 4; ++gen) EXPECT_EQ(slot.hit(gen, snapshot), gen == 2) << gen;
     EXPECT_EQ(slot.store_generation(snapshot), 2u);
-    EXPECT_FALSE(slot.all_complete(snapshot));
     // Marked in another order than they end: no generation is right.
     const Snapshot mixed(101, 104, {101, 103});
     for (std::uint64_t gen = 0; gen <= 4; ++gen) EXPECT_FALSE(slot.hit(gen, mixed)) << gen;
@@ -144,7 +140,6 @@ TEST(Slot, DroppedBound) {
     const Snapshot snapshot(99, 105, {99});  // sees all five, but cannot be sure about the one pushed out
     EXPECT_FALSE(slot.hit(5, snapshot));
     EXPECT_FALSE(slot.store_generation(snapshot));
-    EXPECT_FALSE(slot.all_complete(snapshot));
     const Snapshot beyond(101, 105, {101, 102, 103, 104});
     EXPECT_TRUE(slot.hit(1, beyond));
     EXPECT_EQ(slot.store_generation(beyond), 1u);
@@ -159,26 +154,6 @@ TEST(Slot, FastPathLooksBehindTheHistory) {
     EXPECT_TRUE(slot.hit(5, Snapshot(201, 201, {})));
 }
 
-TEST(Slot, FrozenMarksEndOlderEntriesForEverySnapshot) {
-    SlotHistory slot = marked_by({100});
-    slot.push(kFrozenXid);
-    EXPECT_EQ(slot.gen, 2u);
-    for (const Snapshot& snapshot :
-         {Snapshot(100, 101, {100}), Snapshot(101, 101, {}), Snapshot(3, 3, {}), Snapshot(99, 105, {99})})
-        for (std::uint64_t gen = 0; gen < 2; ++gen) EXPECT_FALSE(slot.hit(gen, snapshot));
-    slot.push(kFrozenXid);
-    EXPECT_EQ(slot.gen, 3u);  // every one counts
-    EXPECT_FALSE(slot.hit(2, Snapshot(101, 101, {})));
-    EXPECT_EQ(slot.store_generation(Snapshot(101, 101, {})), 3u);
-    EXPECT_TRUE(slot.hit(3, Snapshot(101, 101, {})));
-    // Then the DDL's own id: a build before its commit is stored below it and found above it.
-    slot.push(150);
-    const Snapshot during(150, 151, {150});
-    EXPECT_EQ(slot.store_generation(during), 3u);
-    EXPECT_TRUE(slot.hit(3, during));
-    EXPECT_FALSE(slot.hit(3, Snapshot(151, 151, {})));
-}
-
 TEST(Slot, SharedSlotFollowsTheHistory) {
     std::mt19937_64 random(5);
     alignas(64) unsigned char zero[sizeof(SlotShared)] = {};
@@ -187,8 +162,7 @@ TEST(Slot, SharedSlotFollowsTheHistory) {
     unsigned hits = 0;
     unsigned hits_behind = 0;
     for (int i = 0; i < 2000; ++i) {
-        const Xid writer =
-            random() % 10 == 0 ? kFrozenXid : kWrap - 500 + static_cast<Xid>(i) / 2 + random() % 6;
+        const Xid writer = kWrap - 500 + static_cast<Xid>(i) / 2 + random() % 6;
         shared.mark(writer, {});
         history.push(writer);
         for (const SlotHistory& copy : {shared.read(), shared.read_locked()}) {
@@ -239,8 +213,6 @@ TEST(Slot, VerdictAgainstTheWholeHistory) {
                 if (view.complete(marks[i]) != (i < gen)) return false;
             return true;
         };
-        bool all = true;
-        for (const Xid mark : marks) all &= view.complete(mark);
         const bool sure = slot.dropped_max_xid < snapshot.xmin;
         for (std::uint64_t gen = 0; gen <= marks.size() + 1; ++gen) {
             const bool hit = slot.hit(gen, view);
@@ -257,7 +229,6 @@ TEST(Slot, VerdictAgainstTheWholeHistory) {
         } else {
             for (std::uint64_t gen = 0; gen <= marks.size(); ++gen) ASSERT_FALSE(slot.hit(gen, view));
         }
-        ASSERT_EQ(slot.all_complete(view), all && sure);
     }
     EXPECT_GT(hits, 10000u);
     EXPECT_GT(behind, 10000u);
@@ -396,17 +367,6 @@ TEST(Slot, ALongTransactionDoesNotKeepABusySlotFromHitting) {
     const SnapshotView before_the_end{
         100, 106, {&long_one, 1}};  // the last marker runs: any time before its end
     EXPECT_FALSE(slot.hit(5, before_the_end));
-}
-
-// The id of non-MVCC DDL is complete for everybody and tells nothing about when a snapshot was taken.
-TEST(Slot, AFrozenMarkDoesNotSettleWhatWasPushedOut) {
-    SlotHistory slot;
-    const std::uint32_t long_one = 100;
-    for (Xid writer = 101; writer <= 104; ++writer) slot.push(writer);
-    const prompt_cache::core::Moment moment{{100, 105, {&long_one, 1}}, 105};
-    slot.push(kFrozenXid, &moment);
-    EXPECT_TRUE(slot.settled);
-    EXPECT_FALSE(slot.dropped_complete(SnapshotView{100, 101, {&long_one, 1}}));
 }
 
 // What an application puts was read after its lease: nobody may have been running then but the putter itself.
