@@ -2,7 +2,7 @@
 # `make demo`, `make check`, `make bench` and `make server` use a sandbox and a throw-away server (test/lib).
 
 top := $(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST))))
-harness := deps check check-versions soak demo bench server
+harness := deps check check-assert check-sanitizers check-versions sqlsmith soak demo bench server
 
 # The harness must start before PostgreSQL is installed, so it does without PGXS.
 ifneq ($(filter $(harness),$(MAKECMDGOALS)),)
@@ -10,7 +10,10 @@ ifneq ($(filter $(harness),$(MAKECMDGOALS)),)
 .PHONY: $(harness)
 deps: ; @test/deps check
 check: ; @test/run $(STAGES)
+check-assert: ; @test/assert $(STAGES)
+check-sanitizers: ; @test/sanitizers $(STAGES)
 check-versions: ; @test/versions
+sqlsmith: ; @test/fuzz/run
 soak: ; @test/deps check && DURATION='$(or $(DURATION),3600)' test/load/run
 demo: ; @PROMPTS='$(PROMPTS)' KEEP='$(KEEP)' test/demo/run
 bench: ; @ROWS='$(ROWS)' SIZES='$(SIZES)' TRACES='$(TRACES)' test/bench/run
@@ -61,6 +64,12 @@ SHLIB_LINK  := -lhiredis_ssl $(SHLIB_LINK) -lssl
 endif
 ifdef TEST_BUILD
 PG_CPPFLAGS += -DPROMPT_CACHE_TEST
+endif
+# For `make check-sanitizers` alone: the server must have their runtime.
+ifneq ($(SANITIZE),)
+PG_CPPFLAGS += -U_FORTIFY_SOURCE
+PG_CXXFLAGS += -fsanitize=address,undefined -fno-sanitize=vptr -fno-omit-frame-pointer
+SHLIB_LINK  += -fsanitize=address,undefined
 endif
 
 EXTRA_CLEAN = $(OBJS:.o=.d) test/bench/replay build results regression.diffs regression.out

@@ -242,7 +242,7 @@ struct SharedEntryLocal {
         if (database == InvalidOid) return;
         found_at = now;
         key_length = its_key.size();
-        memcpy(key, its_key.data(), key_length);
+        std::copy(its_key.begin(), its_key.end(), key);
     }
 };
 SharedEntryLocal shared_local[core::kUserLayer];

@@ -283,9 +283,10 @@ text* compose(const LayersLocal& layers) {
     text* prompt = static_cast<text*>(palloc(VARHDRSZ + composition.size()));
     SET_VARSIZE(prompt, VARHDRSZ + composition.size());
     composition.write_frame(VARDATA(prompt));
-    for (unsigned layer = 0; layer < core::kLayers; layer++)
-        memcpy(VARDATA(prompt) + composition.offset(layer), layers.layer[layer].text.data(),
-               layers.layer[layer].text.size());
+    for (unsigned layer = 0; layer < core::kLayers; layer++) {
+        const std::string_view text = layers.layer[layer].text;
+        std::copy(text.begin(), text.end(), VARDATA(prompt) + composition.offset(layer));
+    }
     return prompt;
 }
 

@@ -61,7 +61,7 @@ inline std::optional<std::string_view> result_text(std::uint64_t row, int column
 // Copies bytes into `context`.
 inline std::string_view copy_into(MemoryContext context, std::string_view bytes) {
     char* to = static_cast<char*>(MemoryContextAllocHuge(context, bytes.size() + 1));
-    memcpy(to, bytes.data(), bytes.size());
+    std::copy(bytes.begin(), bytes.end(), to);
     to[bytes.size()] = '\0';
     return {to, bytes.size()};
 }

@@ -40,7 +40,7 @@ struct ContextText {
     std::size_t size = 0;
 
     void append(std::string_view text) noexcept {
-        memcpy(bytes + size, text.data(), text.size());
+        std::copy(text.begin(), text.end(), bytes + size);
         size += text.size();
     }
     ContextText(std::string_view scope, const EntryName& name) noexcept {

@@ -50,8 +50,8 @@ const char* read_auth(RedisConfig& config) noexcept {
     }
     const bool fits = user.size() < sizeof(config.user) && password.size() < sizeof(config.password);
     if (fits) {
-        memcpy(config.user, user.data(), user.size());
-        memcpy(config.password, password.data(), password.size());
+        std::copy(user.begin(), user.end(), config.user);
+        std::copy(password.begin(), password.end(), config.password);
     }
     explicit_bzero(buffer, sizeof(buffer));
     return !fits ? "is too long" : config.password[0] == '\0' ? "has no password in its first line" : nullptr;

@@ -309,7 +309,7 @@ row_P11() {
             if [ "$unit" = --bytes ] && ! awk 'NF > 1 { found = 1; exit } END { exit !found }' "$trace"; then continue; fi
             name="$(basename "$trace" .txt)${unit:+ by bytes}"
             while read -r capacity requests lru s3fifo; do
-                hits=$("$here/build/pg$pg_major-normal/test/bench/replay" "$trace" "$capacity" $unit | sed 's/.*hits=//')
+                hits=$("$here/build/$pg_build-normal/test/bench/replay" "$trace" "$capacity" $unit | sed 's/.*hits=//')
                 worst=$(awk -v h="$hits" -v l="$lru" -v s="$s3fifo" -v n="$requests" 'BEGIN { printf "%.2f", 100 * (h - (l > s ? l : s)) / n }')
                 report P11 "$name, capacity $capacity: points of hit ratio above the better of LRU and S3-FIFO" "$worst" '>=' -0.5
             done < <("$tools/policies" "$trace" $unit | sed 's/[a-z0-9]*=//g')

@@ -41,6 +41,9 @@ find_pg_config() {
             sharedir=$("$candidate" --sharedir)
             pgxs_test=$(dirname "$("$candidate" --pgxs)")/../test
             pg_major=$("$candidate" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
+            # Objects of servers whose headers differ, and those with sanitizers, must not be mixed.
+            pg_build=pg$pg_major${SANITIZE:+-sanitized}
+            case $("$candidate" --configure) in *--enable-cassert*) pg_build+=-assert ;; esac
             return 0
         fi
     done
@@ -64,7 +67,7 @@ new_work() {
 rule_names() { sed -n 's/^ *k\([A-Z][A-Za-z]*\),.*/\1/p' "$here/src/core/rules.hpp" | tr '\n' ' '; }
 
 # Lets a later script take over the work folder of this one: it reads the file.
-remember_work() { declare -p work server_user pg_config bindir pkglibdir sharedir pgxs_test pg_major >"$1"; }
+remember_work() { declare -p work server_user pg_config bindir pkglibdir sharedir pgxs_test pg_major pg_build >"$1"; }
 
 clean_up() {
     local name
@@ -72,6 +75,15 @@ clean_up() {
     for name in ${servers[@]+"${servers[@]}"}; do stop_server "$name" immediate || true; done
     for name in "$work"/*/redis.pid; do if [ -s "$name" ]; then kill "$(cat "$name")" || true; fi; done
     rm -rf "$work"
+}
+
+# What no server may log: it has crashed, an assertion has failed, memory was overwritten, something was not given back,
+# or a sanitizer reports. With the file and, of a report, some lines more, but once for each place.
+bad_log='PANIC:|TRAP:|still referenced|was not closed|WARNING:.* leak|WARNING:.*problem in (alloc set|Generation|slab|Bump) |terminated by signal (4|6|7|8|11)|: runtime error: |AddressSanitizer: '
+faults_in_logs() {
+    awk -v bad="$bad_log" '/: runtime error: / && seen[$0]++ { more = 0; next }
+                           $0 ~ bad { print FILENAME ":" FNR ": " $0; more = /runtime error|AddressSanitizer/ ? 25 : 0; next }
+                           more > 0 { print "    " $0; more-- }' "$@"
 }
 
 # Runs a command as the server's user, in a folder that user can read.
@@ -93,10 +105,10 @@ server_folder() {
 sandbox_bin() { printf '%s' "$work/root-$1$bindir"; }
 
 build_variant() {
-    local folder=$here/build/pg$pg_major-$1
+    local folder=$here/build/$pg_build-$1
     mkdir -p "$folder"
     make -s --no-print-directory -C "$folder" -f ../../Makefile -j"$(nproc)" PG_CONFIG="$pg_config" \
-        TEST_BUILD="$(if [ "$1" = test ]; then echo 1; fi)" "${@:2}"
+        TEST_BUILD="$(if [ "$1" = test ]; then echo 1; fi)" SANITIZE="${SANITIZE:-}" "${@:2}"
 }
 
 sandbox() {
@@ -105,12 +117,28 @@ sandbox() {
     cp -a "$bindir/." "$root$bindir"
     cp -as "$pkglibdir/." "$root$pkglibdir"
     cp -as "$sharedir/." "$root$sharedir"
-    find "$root" -name 'prompt_cache*' -delete
+    find "$root$pkglibdir" "$root$sharedir" -name 'prompt_cache*' -delete
     if ! build_variant "$1" install DESTDIR="$root" >"$log" 2>&1; then
         cat "$log" >&2
         return 1
     fi
     grep -E 'warning:' "$log" >&2 || true
+    if [ -n "${SANITIZE:-}" ]; then sanitize_server "$root$bindir"; fi
+}
+
+# The server of a sandbox with the runtime of the sanitizers, which a library alone cannot bring along: it must be there
+# before the C library is used. Reports are in the server's log.
+sanitize_server() {
+    gcc -shared -fPIC -O1 -Wl,-z,initfirst -o "$work/sanitizers.so" "$here/test/lib/sanitizers.c"
+    mv "$1/postgres" "$1/postgres.plain"
+    # The server reckons with the place of its stack, and frees some memory only by its exit.
+    cat >"$1/postgres" <<EOF
+#!/bin/sh
+exec env LD_PRELOAD="$(gcc -print-file-name=libasan.so) $work/sanitizers.so $(gcc -print-file-name=libubsan.so)" \
+    ASAN_OPTIONS=abort_on_error=1:disable_coredump=1:handle_abort=0:detect_leaks=0:detect_stack_use_after_return=0:detect_odr_violation=0 \
+    "\$0.plain" "\$@"
+EOF
+    chmod 755 "$1/postgres"
 }
 
 new_server() {

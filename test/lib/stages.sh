@@ -119,7 +119,7 @@ stage_tap() {
     cp -a "$here/test/examples" "$folder/examples"
     cp -a "$here/sql/recipes.sql" "$folder/examples"
     if ! build_variant normal replay >"$out/replay.log" 2>&1; then cat "$out/replay.log"; return 1; fi
-    cp "$here/build/pg$pg_major-normal/test/bench/replay" "$folder"
+    cp "$here/build/$pg_build-normal/test/bench/replay" "$folder"
     chmod -R a+rX "$folder/t" "$folder/examples"
     for name in "${names[@]}"; do
         if (
@@ -167,13 +167,38 @@ stage_controls() {
     done
 }
 
+# Faults on purpose (lib/faults.cpp), each of which the run must notice: on a server with assertions or with
+# the sanitizers. A run that noticed none of them would prove nothing.
+stage_faults() {
+    local fault faults=(assertion:TRAP: overrun:'problem in alloc set') module=$work/faults.so flags=() found
+    if [ -n "${SANITIZE:-}" ]; then
+        faults=(heap:heap-buffer-overflow stack:stack-buffer-overflow undefined:'runtime error')
+        flags=(-fsanitize=address,undefined -fno-sanitize-recover=undefined)
+    fi
+    ready normal || return 1
+    g++ -std=c++20 -O1 -fPIC -shared -fno-exceptions -fno-rtti -Wno-register ${flags[@]+"${flags[@]}"} \
+        -isystem "$("$pg_config" --includedir-server)" -o "$module" "$here/test/lib/faults.cpp" && chmod 755 "$module" || return 1
+    new_server faults normal || return 1
+    for fault in "${faults[@]}"; do
+        (
+            use_server faults
+            psql -Xq -d postgres -c "CREATE FUNCTION pg_temp.fault() RETURNS void LANGUAGE c AS '$module', 'fault_${fault%%:*}'" \
+                -c 'SELECT pg_temp.fault()' -c 'SELECT 1' || true
+            until psql -XqAt -d postgres -c 'SELECT 1'; do sleep 0.1; done
+        ) >/dev/null 2>&1
+        found=$(faults_in_logs "$work/faults/log")
+        if grep -q "${fault#*:}" <<<"$found"; then pass; else fail "fault \"${fault%%:*}\" is not noticed:"$'\n'"$found"; fi
+    done
+    # What was made on purpose is no finding.
+    stop_server faults && rm -rf "$work/faults"
+}
+
 # No server of this run may have crashed by itself or leaked a resource.
-bad_log='PANIC:|TRAP:|still referenced|was not closed|WARNING:.* leak|terminated by signal (4|6|7|8|11)'
 stage_logs() {
     local log logs found
     logs=$(find "$work" -type f \( -path "$work/*/log" -o -path '*/tmp_check/log/*.log' \))
     [ -n "$logs" ] || return 0
-    found=$(grep -nE "$bad_log" $logs | head -n 40) || true
+    found=$(faults_in_logs $logs | head -n 100)
     if [ -z "$found" ]; then pass; else fail "server logs:"$'\n'"$found"; fi
     mkdir -p "$out/logs"
     for log in $logs; do cp "$log" "$out/logs/$(printf '%s' "${log#"$work"/}" | tr / -)"; done
