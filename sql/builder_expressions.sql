@@ -1,4 +1,6 @@
 -- Expressions of PL/pgSQL, which the server evaluates without the executor; functions of extensions.
+DROP EXTENSION prompt_cache;   -- topics share one database: begin with a fresh extension
+CREATE EXTENSION prompt_cache;
 CREATE FUNCTION look(space text, k text DEFAULT 'k', OUT source text, OUT gap boolean) LANGUAGE sql STABLE AS $$
     SELECT f.source, EXISTS (SELECT FROM prompt_cache.explain(space, k) e WHERE e ~ 'nothing watches')
       FROM prompt_cache.fetch_many(space, ARRAY[k]) f

@@ -1,4 +1,6 @@
 -- What a builder's functions read besides their arguments: reported, and kept for the time to live alone, or not at all where it is the caller's.
+DROP EXTENSION prompt_cache;   -- topics share one database: begin with a fresh extension
+CREATE EXTENSION prompt_cache;
 CREATE FUNCTION look(space text, k text DEFAULT 'k', OUT source text, OUT exact boolean) LANGUAGE sql STABLE AS $$
     SELECT f.source, f.value IS NOT DISTINCT FROM prompt_cache.rebuild(space, k) FROM prompt_cache.fetch_many(space, ARRAY[k]) f
 $$;
