@@ -54,6 +54,7 @@ SELECT prompt_cache.explain('m', 'k');
 CREATE VIEW a_view AS SELECT * FROM t;
 SELECT prompt_cache.watch('a_view', 'n');
 SELECT prompt_cache.watch('pg_class', 'n');
+SELECT prompt_cache.watch(1::oid::regclass, 'n', 'kind');
 SELECT prompt_cache.watch('prompt_cache.namespace', 'n');
 SELECT prompt_cache.watch('t', 'm');
 SELECT prompt_cache.watch(NULL, 'n');

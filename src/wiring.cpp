@@ -134,11 +134,15 @@ void require_text(const CheckedExpression& expression, const char* text) {
          errhint("A prompt is text, varchar, citext, json or jsonb. Write (...)::text if it is meant.")));
 }
 
+bool is_table(Oid relation) {
+    const char kind = get_rel_relkind(relation);
+    return kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE;
+}
+
 // A prompt's expression in the form in which it is stored. Whatever is a name, or is no table's, is left for
 // SQL to complain about.
 Datum stored_form(Oid table, Datum prompt) {
-    const char kind = get_rel_relkind(table);
-    if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE) return prompt;
+    if (!is_table(table)) return prompt;
     const char* written = TextDatumGetCString(prompt);
     Relation relation = table_open(table, AccessShareLock);
     if (SPI_fnumber(RelationGetDescr(relation), written) <= 0 && !is_meant_as_name(relation, written)) {
@@ -305,7 +309,7 @@ PC_FUNCTION(pc_watch) {
     values[kKeyColumns] = PointerGetDatum(construct_empty_array(TEXTOID));
     begin_registering("prompt_cache.watch()", OwnRelation::kWatch, ShareRowExclusiveLock);
     if (nulls[kSource] == ' ') lock_own_table(DatumGetObjectId(values[kSource]), ShareRowExclusiveLock);
-    if (nulls[kSource] == ' ' && nulls[kKey] == ' ') {
+    if (nulls[kSource] == ' ' && nulls[kKey] == ' ' && is_table(DatumGetObjectId(values[kSource]))) {
         Relation relation = table_open(DatumGetObjectId(values[kSource]), AccessShareLock);
         const char* given = text_to_cstring(DatumGetTextPP(values[kKey]));
         const CheckedExpression key = check_row_expression(relation, given, Steadiness::kImmutable);

@@ -89,7 +89,7 @@ void at_subtransaction_event(SubXactEvent event, SubTransactionId own, SubTransa
 template <typename T>
 std::span<const T> keep(std::span<const T> items) {
     auto* copy = static_cast<T*>(MemoryContextAlloc(TopTransactionContext, items.size_bytes() + 1));
-    memcpy(static_cast<void*>(copy), items.data(), items.size_bytes());
+    std::copy(items.begin(), items.end(), copy);
     return {copy, items.size()};
 }
 
