@@ -12,11 +12,11 @@
 //
 // Leases lie in shared memory, so that lease() and put() may come over two connections of a pool. A snapshot
 // with more running transactions than there is room for is cut at the first that does not fit: what is beyond
-// counts as running, which refuses too much and never too little. A lease ends with its put, or by time; and one that can
-// only be refused any more, since its entry was changed, gives way to the next caller.
+// counts as running, which refuses too much and never too little. A lease ends with its put, or by time. One whose
+// entry was changed since would only be refused, so the next caller gets a new one in its place.
 //
-// When all places are taken, whoever holds the most gives way to whoever holds two fewer or less: its oldest lease ends. A
-// holder is a session's role in one database. So one role alone may use all places, and none can keep another out. With a
+// When all places are taken and a holder asks that has at least two fewer than the largest, the oldest lease of the largest
+// ends. A holder is a session's role in one database. So one role alone may use all places, and none can keep another out. With a
 // difference of one both would take the same place from each other for ever.
 #pragma once
 
