@@ -156,11 +156,16 @@ TEST(SlotThreads, VerdictWaitsForAMarkUnderWay) {
     EXPECT_EQ(verdict.load(), 0);
 }
 
+// On a busy machine no reader may run while a mark is torn, so it is tried until one does.
 TEST(SlotThreads, ControlTornMarksAreSeen) {
     removed_rules = 1u << static_cast<unsigned>(Rule::kWholeMark);
-    const Outcome outcome = run(1, true);
+    bool seen = false;
+    for (int tries = 0; tries < 1000 && !seen; ++tries) {
+        const Outcome outcome = run(1, true);
+        seen = outcome.contradictions != 0 || !outcome.consistent;
+    }
     removed_rules = 0;
-    EXPECT_TRUE(outcome.contradictions != 0 || !outcome.consistent);
+    EXPECT_TRUE(seen);
 }
 
 }  // namespace
