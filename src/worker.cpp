@@ -6,8 +6,8 @@
 //   ends      the launcher starts the next one when there is something to do
 //
 // Nothing depends on it but history and the speed after a restart. It waits for nobody's lock longer than a
-// moment. An error ends the step, not the worker: it is told when it is new, and the launcher lets more and
-// more time go by before the next try. A server in recovery has no workers.
+// moment. An error ends the step, not the worker: it is logged when it is new, and the launcher
+// waits longer before each next try. A server in recovery has no workers.
 //
 // SIGTERM, which the server sends when it stops and DROP DATABASE WITH (FORCE) too, means: save what is
 // pending, then end. A second one ends it at once. SIGINT cancels the transaction it is in; the next worker
@@ -132,7 +132,7 @@ void end_work() {
 
 enum class Outcome { kDone, kBlocked, kError };
 
-// Ends the transaction; an error of the step itself is told.
+// Ends the transaction; an error of the step itself is reported.
 Outcome after_error(Step step) {
     HOLD_INTERRUPTS();
     MemoryContextSwitchTo(TopMemoryContext);

@@ -197,8 +197,8 @@ void shorten_chain(const EntryKey& key) noexcept {
     if (length >= kMaxChain) evict(last);
 }
 
-// Under `space`. Who gives way when memory is short: the partition that wants to store, once it has its fair
-// share, else the largest. So nobody is pushed below his share by others, and nobody's unused share lies idle.
+// Under `space`. The partition to evict from when memory is short: the one that stores, once it has its fair
+// share, else the largest. So no partition falls below its share because of others, and no share stays unused.
 unsigned who_gives_way(unsigned partition) noexcept {
     unsigned largest = partition;
     unsigned users = 0;

@@ -32,7 +32,7 @@ PartitionRef find(std::string_view name) noexcept;
 void release(std::string_view name) noexcept;
 
 // Remembers what the builder of the namespace has read and nothing watches. A few are enough to report; those of
-// another wiring give way.
+// another wiring are replaced first.
 void note_gap(const PartitionRef& ref, const GapShared& gap) noexcept;
 
 // Nobody owns the partitions of a database that is gone.

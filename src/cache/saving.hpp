@@ -55,7 +55,7 @@ struct SavingShared {
     std::uint32_t count;
     int launcher;       // its process, 0 = none ...
     int launcher_proc;  // ... and its place among the server's processes
-    bool stopping;      // the launcher was told to end, so most likely the server is
+    bool stopping;      // the launcher has received SIGTERM, so most likely the server stops
     SavingItemShared items[kItems];
     SavingDatabaseShared databases[kDatabases];
 };

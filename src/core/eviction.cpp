@@ -54,8 +54,8 @@ bool too_large(std::uint64_t size, std::uint64_t room) noexcept {
     return size > 1 && size > room / 4;
 }
 
-// Stamps count in millionths of a capacity that was told: their 32 bits then come round after four thousand turns,
-// when no ghost of the last time is left. Not of what is filled, which moves: old stamps would tell other ages.
+// Stamps count in millionths of the configured capacity: their 32 bits wrap around after four thousand turns,
+// when no ghost of the last time is left. The filled size is no unit: it changes, and old stamps would mean other ages.
 int stamp_shift(std::uint64_t capacity) noexcept {
     return std::max(static_cast<int>(std::bit_width(capacity)) - 20, 0);
 }

@@ -1,7 +1,7 @@
 // Which entry goes first: the eviction order of one namespace.
 //
 // Entries live in an arena in shared memory and carry an EvictionNodeShared, by which they hang in lists.
-// This file knows nothing else of them: an entry is an index, its node is at base + stride * index, and its
+// This file uses nothing else of them: an entry is an index, its node is at base + stride * index, and its
 // size is a number of whatever the caller counts in (arena units, bytes, or 1 for "entries").
 //
 //   hit    touch()

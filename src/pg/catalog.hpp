@@ -38,8 +38,8 @@ Oid own_trigger_function();
 // that it and one who writes our tables wait for each other holding nothing else.
 bool lock_extension();
 
-// Locks our tables for writing, all of them or, if somebody has one exclusively, none to speak of: the lock
-// that was taken goes with the transaction. A worker that has them never waits for another one of ours, so
+// Locks our tables for writing without waiting. False if somebody holds one of them exclusively; locks that were taken
+// before that are released at the end of the transaction. A worker that has them never waits for another one of ours, so
 // that nobody who drops the extension can be the victim of a deadlock with it.
 bool try_lock_own_tables();
 
